@@ -1,0 +1,86 @@
+"""Learn from multi-LLM logs which LLM should answer; the framework-free core of the toolkit.
+
+The names a newcomer needs are importable from here; each is loaded at its first use, so that the import
+itself stays fast and pulls in no optional package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fusion_integrations.logs.frame import load_logs
+    from fusion_integrations.logs.schema import LogRecord, Score
+    from fusion_integrations.logs.store import LogStore
+    from fusion_integrations.pipeline import FusionPipeline, FusionPlan
+    from fusion_integrations.query_level.decision import RouteDecision
+    from fusion_integrations.query_level.policy import (
+        BALANCE,
+        COST_FIRST,
+        PERFORMANCE_FIRST,
+        RoutingPolicy,
+    )
+    from fusion_integrations.query_level.router_config import RouterTrainingArguments
+    from fusion_integrations.query_level.router_model import RouterModel
+    from fusion_integrations.query_level.router_trainer import RouterTrainer
+    from fusion_integrations.types import Candidate, Message, Price, PriceTable, Query
+
+__all__ = [
+    "BALANCE",
+    "COST_FIRST",
+    "PERFORMANCE_FIRST",
+    "Candidate",
+    "FusionPipeline",
+    "FusionPlan",
+    "LogRecord",
+    "LogStore",
+    "Message",
+    "Price",
+    "PriceTable",
+    "Query",
+    "RouteDecision",
+    "RouterModel",
+    "RouterTrainer",
+    "RouterTrainingArguments",
+    "RoutingPolicy",
+    "Score",
+    "load_logs",
+]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BALANCE": "query_level.policy",
+    "COST_FIRST": "query_level.policy",
+    "PERFORMANCE_FIRST": "query_level.policy",
+    "Candidate": "types",
+    "FusionPipeline": "pipeline",
+    "FusionPlan": "pipeline",
+    "LogRecord": "logs.schema",
+    "LogStore": "logs.store",
+    "Message": "types",
+    "Price": "types",
+    "PriceTable": "types",
+    "Query": "types",
+    "RouteDecision": "query_level.decision",
+    "RouterModel": "query_level.router_model",
+    "RouterTrainer": "query_level.router_trainer",
+    "RouterTrainingArguments": "query_level.router_config",
+    "RoutingPolicy": "query_level.policy",
+    "Score": "logs.schema",
+    "load_logs": "logs.frame",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module at first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,1 @@
+"""Language models behind the small `ChatClient` protocol; import each from its module."""

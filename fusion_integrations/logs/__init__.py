@@ -1,0 +1,41 @@
+"""Step 1 of the data flow: who answered what, at what cost, and what it was worth."""
+
+from __future__ import annotations
+
+from fusion_integrations.logs.fingerprint import log_fingerprint
+from fusion_integrations.logs.frame import LOG_SCHEMA, load_logs, records_from_frame, write_parquet
+from fusion_integrations.logs.importers import ColumnMapping, ImportReport, import_fusion, import_table
+from fusion_integrations.logs.schema import (
+    Assignment,
+    LogRecord,
+    Score,
+    ScoreKind,
+    collection_record_id,
+    import_record_id,
+)
+from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask
+from fusion_integrations.logs.store import AddResult, LogStats, LogStore
+
+__all__ = [
+    "LOG_SCHEMA",
+    "AddResult",
+    "Assignment",
+    "ColumnMapping",
+    "ImportReport",
+    "LogRecord",
+    "LogStats",
+    "LogStore",
+    "Score",
+    "ScoreKind",
+    "collection_record_id",
+    "duplicate_key",
+    "grouped_folds",
+    "holdout_mask",
+    "import_fusion",
+    "import_record_id",
+    "import_table",
+    "load_logs",
+    "log_fingerprint",
+    "records_from_frame",
+    "write_parquet",
+]

@@ -1,0 +1,113 @@
+"""Split logs into parts that share no question.
+
+Near-duplicates on both sides of a split make every router, template and student look better than it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
+
+__all__ = ["duplicate_key", "grouped_folds", "holdout_mask"]
+
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_SEPARATORS = re.compile(r"[\W_]+")
+
+
+def duplicate_key(text: str) -> str:
+    """Reduce a text to what near-duplicates share: its words, without case, numbers and punctuation.
+
+    Args:
+        text: A query.
+
+    Returns:
+        A key, equal for texts that differ only in letter case, Unicode form, numbers, punctuation or white
+        space. A text of symbols alone keeps them.
+
+    Example:
+        >>> duplicate_key("What is 17 * 24?") == duplicate_key("what is  3.5 * 2")
+        True
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    key = _SEPARATORS.sub(" ", _NUMBER.sub("0", folded)).strip()
+    return key or " ".join(folded.split())
+
+
+def grouped_folds(group_keys: Sequence[str], *, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Assign rows to cross-validation folds so that rows of one group stay together.
+
+    Largest groups first, each into the fold with the fewest rows so far; which of equal groups comes first is
+    random. The order of the rows does not matter.
+
+    Args:
+        group_keys: n keys; rows with equal keys form a group, for example `duplicate_key` of each query.
+        n_folds: Number of folds, at least 2.
+        seed: Seed of the random choice.
+
+    Returns:
+        Array (n,) of fold numbers from 0 to n_folds - 1; every fold has a row.
+
+    Raises:
+        InvalidPolicyError: If n_folds is below 2.
+        NotEnoughLogsError: If there are fewer groups than folds.
+    """
+    if n_folds < 2:
+        raise InvalidPolicyError(f"n_folds must be at least 2, got {n_folds}.")
+    sizes = Counter(group_keys)
+    if len(sizes) < n_folds:
+        message = f"{len(sizes)} groups cannot fill {n_folds} folds. Collect more logs or use fewer folds."
+        raise NotEnoughLogsError(message)
+    fold_sizes = [0] * n_folds
+    fold_of: dict[str, int] = {}
+    for key in sorted(_shuffled(sizes, seed=seed), key=lambda key: -sizes[key]):
+        fold = fold_sizes.index(min(fold_sizes))
+        fold_of[key] = fold
+        fold_sizes[fold] += sizes[key]
+    return np.array([fold_of[key] for key in group_keys], dtype=np.int64)
+
+
+def holdout_mask(group_keys: Sequence[str], *, fraction: float, seed: int) -> npt.NDArray[np.bool_]:
+    """Choose rows to hold out so that rows of one group stay together.
+
+    Groups are taken in random order while they fit into the wanted number of rows. The order of the rows does
+    not matter.
+
+    Args:
+        group_keys: n keys; rows with equal keys form a group, for example `duplicate_key` of each query.
+        fraction: Share of the rows to hold out, between 0 and 1.
+        seed: Seed of the random choice.
+
+    Returns:
+        Array (n,), True where held out: at most the wanted share, at least the smallest group.
+
+    Raises:
+        InvalidPolicyError: If the fraction is not strictly between 0 and 1.
+        NotEnoughLogsError: If there are fewer than two groups.
+    """
+    if not 0 < fraction < 1:
+        raise InvalidPolicyError(f"fraction must lie strictly between 0 and 1, got {fraction}.")
+    sizes = Counter(group_keys)
+    if len(sizes) < 2:
+        message = f"{len(sizes)} groups cannot be split. Collect logs of at least 2 different queries."
+        raise NotEnoughLogsError(message)
+    order = _shuffled(sizes, seed=seed)
+    wanted = round(fraction * len(group_keys))
+    held_out: set[str] = set()
+    for key in order:
+        if sizes[key] <= wanted and len(held_out) < len(sizes) - 1:
+            held_out.add(key)
+            wanted -= sizes[key]
+    held_out = held_out or {min(order, key=lambda key: sizes[key])}
+    return np.array([key in held_out for key in group_keys], dtype=np.bool_)
+
+
+def _shuffled(keys: Counter[str], *, seed: int) -> list[str]:
+    ordered = sorted(keys)
+    return [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]

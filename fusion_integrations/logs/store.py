@@ -1,0 +1,306 @@
+"""The log store: every call of every candidate and what it was worth, kept across runs and processes.
+
+One concrete class on SQLAlchemy Core, because logs outlive the code that wrote them and several processes
+(applications, collectors, importers) write to one store at the same time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import polars as pl
+from sqlalchemy import Column, Connection, RowMapping, Select, func, select
+
+from fusion_integrations.errors import LogSchemaError, LogStoreError
+from fusion_integrations.logs._database import Database
+from fusion_integrations.logs.rows import (
+    frame_from_rows,
+    messages_to_json,
+    record_from_row,
+    record_to_row,
+    score_from_row,
+    score_to_row,
+)
+from fusion_integrations.logs.schema import LogRecord, Score
+from fusion_integrations.logs.tables import QUERIES, RECORDS, SCORES
+
+__all__ = ["AddResult", "LogStats", "LogStore"]
+
+_PAGE = 5_000  # rows held as Python objects at a time
+_IDS_PER_STATEMENT = 900  # below the fewest variables an SQLite build allows, 999
+
+_T = TypeVar("_T")
+
+_RECORD_COLUMNS = [column for column in RECORDS.columns if column is not RECORDS.c.record_no]
+_RECORDS_WITH_MESSAGES = select(RECORDS, QUERIES.c.messages).join_from(RECORDS, QUERIES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddResult:
+    """What became of the records handed to `LogStore.add`.
+
+    Attributes:
+        n_added: Records stored.
+        n_known: Records left out because the store, or the same call, had one of that id.
+    """
+
+    n_added: int
+    n_known: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogStats:
+    """The size of a log store.
+
+    Attributes:
+        n_records: Records, failed calls included.
+        n_failed: Records of failed calls.
+        n_queries: Different queries.
+        n_scores: Scores of all kinds, outdated ones included.
+        n_records_by_candidate: Records of each candidate id, most first.
+    """
+
+    n_records: int
+    n_failed: int
+    n_queries: int
+    n_scores: int
+    n_records_by_candidate: Mapping[str, int]
+
+
+class LogStore:
+    """A database of log records and their scores; make one with `LogStore.open`.
+
+    Writing methods return when the data is committed to disk; before that nothing of the call is visible to
+    anybody. Threads and processes may share a store. Every method raises `LogStoreError` if the database
+    fails, with the reason and what to do. Calls block: keep them off an event loop.
+
+    Args:
+        database: The open database; the store closes it.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from fusion_integrations.types import Message
+        >>> record = LogRecord(
+        ...     record_id="run-1",
+        ...     messages=(Message(role="user", content="What is 2 + 2?"),),
+        ...     candidate_id="small",
+        ...     response="4",
+        ...     created_at=datetime.now(UTC),
+        ...     source="docs",
+        ... )
+        >>> with LogStore.open(":memory:") as store:
+        ...     store.add([record])
+        ...     store.add([record])
+        AddResult(n_added=1, n_known=0)
+        AddResult(n_added=0, n_known=1)
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, location: str | Path, *, create: bool = True, busy_timeout_s: float = 30.0) -> Self:
+        """Open a log store, and make it if there is none.
+
+        Args:
+            location: Path of an SQLite file on a local disk, an SQLAlchemy URL, or `":memory:"` for a store
+                that ends with this object.
+            create: Whether to make a missing store; False raises instead.
+            busy_timeout_s: Seconds to wait while another process writes.
+
+        Returns:
+            The open store; close it, or use it in a `with` statement.
+
+        Raises:
+            LogStoreError: If there is no store of this release's version and none may be made, if something
+                else lies there, or if it is damaged, locked or out of reach.
+            InvalidPolicyError: If the timeout is negative or not finite.
+        """
+        return cls(Database.open(location, create=create, busy_timeout_s=busy_timeout_s))
+
+    def add(self, records: Iterable[LogRecord], scores: Iterable[Score] = ()) -> AddResult:
+        """Store records and their scores, all or nothing.
+
+        A record whose id the store knows is left as it is, and its scores here are left out too: adding the
+        same data again changes nothing. Use `add_scores` to score a stored record.
+
+        Args:
+            records: Calls to store; of several with one id the first counts.
+            scores: What those calls were worth.
+
+        Returns:
+            How many records were new and how many known.
+
+        Raises:
+            LogSchemaError: If a score belongs to none of the records.
+            LogStoreError: If the database fails; nothing was stored.
+        """
+        given = list(records)
+        by_id: dict[str, LogRecord] = {}
+        for record in given:
+            by_id.setdefault(record.record_id, record)
+        scores = list(scores)
+        _refuse_unknown(
+            {score.record_id for score in scores} - by_id.keys(), place="this call; use add_scores"
+        )
+        if not by_id:
+            return AddResult(n_added=0, n_known=0)
+        queries = {record.query_id: record.messages for record in by_id.values()}
+        query_rows = [
+            {"query_id": key, "messages": messages_to_json(value)} for key, value in queries.items()
+        ]
+        record_rows = [record_to_row(record) for record in by_id.values()]
+        insert_records = self._database.insert_new(RECORDS).returning(RECORDS.c.record_id)
+        with self._database.write() as connection:
+            connection.execute(self._database.insert_new(QUERIES), query_rows)
+            added = set(connection.scalars(insert_records, record_rows))
+            _insert_scores(connection, [score for score in scores if score.record_id in added])
+        return AddResult(n_added=len(added), n_known=len(given) - len(added))
+
+    def add_scores(self, scores: Iterable[Score]) -> int:
+        """Score stored records; earlier scores stay, the latest of a kind counts.
+
+        Args:
+            scores: Scores of records in the store; all are stored or none.
+
+        Returns:
+            How many scores were stored.
+
+        Raises:
+            LogSchemaError: If a score belongs to no record in the store.
+            LogStoreError: If the database fails; nothing was stored.
+        """
+        scores = list(scores)
+        ids = {score.record_id for score in scores}
+        if ids:
+            with self._database.write() as connection:
+                _refuse_unknown(ids - _known(connection, ids), place=f"log store '{self._database.label}'")
+                _insert_scores(connection, scores)
+        return len(scores)
+
+    def known(self, record_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that the store has a record of."""
+        with self._database.read() as connection:
+            return _known(connection, set(record_ids))
+
+    def get(self, record_ids: Iterable[str]) -> dict[str, LogRecord]:
+        """Return the records of those ids, by id; unknown ids are left out."""
+        found: dict[str, LogRecord] = {}
+        with self._database.read() as connection:
+            for ids in _id_chunks(set(record_ids)):
+                rows = connection.execute(
+                    _RECORDS_WITH_MESSAGES.where(RECORDS.c.record_id.in_(ids))
+                ).mappings()
+                found |= {row["record_id"]: self._decode(record_from_row, row) for row in rows}
+        return found
+
+    def records(self) -> Iterator[LogRecord]:
+        """Yield all records in order of arrival; the store may be written to meanwhile."""
+        return self._pages(_RECORDS_WITH_MESSAGES, RECORDS.c.record_no, record_from_row)
+
+    def scores(self) -> Iterator[Score]:
+        """Yield all scores, outdated ones too, in order of arrival; the store may be written to meanwhile."""
+        return self._pages(select(SCORES), SCORES.c.score_no, score_from_row)
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return the whole store as of this moment as one table.
+
+        Returns:
+            A frame in `LOG_SCHEMA`, one row a record in order of arrival. `performance`, `judge_score` and
+            `feedback` hold the latest score of that kind (of equal moments the last stored), null if none.
+        """
+        records = select(*_RECORD_COLUMNS).order_by(RECORDS.c.record_no)
+        queries = select(QUERIES.c.query_id, QUERIES.c.messages)
+        scores = select(SCORES.c.record_id, SCORES.c.kind, SCORES.c.value)
+        scores = scores.order_by(SCORES.c.created_at_us, SCORES.c.score_no)
+        with self._database.read() as connection:
+            return frame_from_rows(
+                records=connection.execute(records).partitions(_PAGE),
+                queries=connection.execute(queries).partitions(_PAGE),
+                scores=connection.execute(scores).partitions(_PAGE),
+            )
+
+    def stats(self) -> LogStats:
+        """Count what the store holds."""
+        by_candidate = (
+            select(RECORDS.c.candidate_id, func.count().label("n"))
+            .group_by(RECORDS.c.candidate_id)
+            .order_by(func.count().desc(), RECORDS.c.candidate_id)
+        )
+        with self._database.read() as connection:
+            counts = {row.candidate_id: row.n for row in connection.execute(by_candidate)}
+            return LogStats(
+                n_records=sum(counts.values()),
+                n_failed=connection.scalar(select(func.count(RECORDS.c.error))) or 0,
+                n_queries=connection.scalar(select(func.count(RECORDS.c.query_id.distinct()))) or 0,
+                n_scores=connection.scalar(select(func.count(SCORES.c.score_no))) or 0,
+                n_records_by_candidate=counts,
+            )
+
+    def close(self) -> None:
+        """Close the store; closing twice does no harm."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def _pages(
+        self, statement: Select[Any], number: Column[int], decode: Callable[[RowMapping], _T]
+    ) -> Iterator[_T]:
+        # A transaction a page: a slow reader would otherwise keep SQLite's write-ahead log from shrinking.
+        last = 0
+        while True:
+            page = statement.where(number > last).order_by(number).limit(_PAGE)
+            with self._database.read() as connection:
+                rows = connection.execute(page).mappings().all()
+            for row in rows:
+                yield self._decode(decode, row)
+            if len(rows) < _PAGE:
+                return
+            last = rows[-1][number.name]
+
+    def _decode(self, decode: Callable[[RowMapping], _T], row: RowMapping) -> _T:
+        try:
+            return decode(row)
+        except (ValueError, TypeError) as error:
+            message = (
+                f"Log store '{self._database.label}' is damaged at record '{row['record_id']}': {error}. "
+                "Restore a backup."
+            )
+            raise LogStoreError(message) from error
+
+
+def _insert_scores(connection: Connection, scores: list[Score]) -> None:
+    if scores:
+        connection.execute(SCORES.insert(), [score_to_row(score) for score in scores])
+
+
+def _known(connection: Connection, ids: set[str]) -> set[str]:
+    found: set[str] = set()
+    for chunk in _id_chunks(ids):
+        found.update(connection.scalars(select(RECORDS.c.record_id).where(RECORDS.c.record_id.in_(chunk))))
+    return found
+
+
+def _id_chunks(ids: set[str]) -> Iterator[list[str]]:
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _IDS_PER_STATEMENT):
+        yield ordered[start : start + _IDS_PER_STATEMENT]
+
+
+def _refuse_unknown(record_ids: set[str], *, place: str) -> None:
+    if record_ids:
+        listed = ", ".join(f"'{record_id}'" for record_id in sorted(record_ids)[:3])
+        more = f" and {len(record_ids) - 3} more" if len(record_ids) > 3 else ""
+        raise LogSchemaError(f"There are scores of records that are not in {place}: {listed}{more}.")

@@ -1,0 +1,218 @@
+"""Plan a call and record it: what every adapter shares, so that each decision is written once.
+
+No LLM is called here. An adapter converts its framework's messages, asks for a plan, calls the framework's
+own model, and hands the outcome back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.logs.schema import LogRecord
+from fusion_integrations.logs.store import LogStore
+from fusion_integrations.prompts import PromptEdit, apply_prompt_edit, prompt_edit
+from fusion_integrations.query_level.decision import RouteDecision
+from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
+from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.types import Candidate, Completion, Message, PriceTable, Query, find_candidate
+
+__all__ = ["FusionPipeline", "FusionPlan", "QueryLike"]
+
+QueryLike = str | Query | Sequence[Message]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionPlan:
+    """Who shall answer a query, and how they are prompted.
+
+    Attributes:
+        query: The query before any prompt mode.
+        decision: Who answers, and why.
+        prompt: What the prompt mode puts around the last user message.
+    """
+
+    query: Query
+    decision: RouteDecision
+    prompt: PromptEdit
+
+    @property
+    def candidate(self) -> Candidate:
+        """Who answers."""
+        return self.decision.candidate
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The conversation to send, prompt mode applied."""
+        return apply_prompt_edit(self.query.messages, self.prompt)
+
+
+class FusionPipeline:
+    """A router with the policy, prices and log store of one application.
+
+    Args:
+        router: The trained router.
+        policy: What to optimise; each call may bring its own.
+        prices: Today's prices. None: costs as in the router's logs.
+        store: Where calls are recorded. None: nowhere.
+        source: Name of the application in the records.
+        clock: Gives the time of a record.
+    """
+
+    def __init__(
+        self,
+        router: RouterModel,
+        *,
+        policy: RoutingPolicy = PERFORMANCE_FIRST,
+        prices: PriceTable | None = None,
+        store: LogStore | None = None,
+        source: str = "fusion-pipeline",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.router = router
+        self.policy = policy
+        self.prices = prices
+        self.store = store
+        self.source = source
+        self._clock = clock
+
+    def plan(self, query: QueryLike, *, policy: RoutingPolicy | None = None) -> FusionPlan:
+        """Choose who answers a query.
+
+        Args:
+            query: A text, a query, or the messages of a conversation.
+            policy: Replaces the pipeline's policy for this call.
+
+        Returns:
+            The plan.
+
+        Raises:
+            EmptyQueryError: If the query has no text.
+            NoEligibleCandidateError: If the policy excludes every candidate.
+        """
+        return self.plan_batch([query], policy=policy)[0]
+
+    def plan_batch(
+        self, queries: Sequence[QueryLike], *, policy: RoutingPolicy | None = None
+    ) -> list[FusionPlan]:
+        """Choose for several queries with one call of the embedder; otherwise as `plan`."""
+        asked = [_query(query) for query in queries]
+        decisions = self.router.route_batch(asked, policy=policy or self.policy, prices=self.prices)
+        return [
+            FusionPlan(query=query, decision=decision, prompt=prompt_edit(decision.candidate.prompt_mode))
+            for query, decision in zip(asked, decisions, strict=True)
+        ]
+
+    async def aplan(self, query: QueryLike, *, policy: RoutingPolicy | None = None) -> FusionPlan:
+        """Choose without blocking the event loop; otherwise as `plan`."""
+        return await asyncio.to_thread(self.plan, query, policy=policy)
+
+    async def aplan_batch(
+        self, queries: Sequence[QueryLike], *, policy: RoutingPolicy | None = None
+    ) -> list[FusionPlan]:
+        """Choose for several queries without blocking the event loop; otherwise as `plan`."""
+        return await asyncio.to_thread(self.plan_batch, queries, policy=policy)
+
+    def pin(self, plan: FusionPlan, candidate_id: str) -> FusionPlan:
+        """Return the plan with another candidate, chosen by the caller and recorded as such.
+
+        Raises:
+            UnknownCandidateError: If the router does not know the candidate.
+        """
+        candidate = find_candidate(self.router.candidates, candidate_id)
+        decision = replace(
+            plan.decision, candidate=candidate, outcome="pinned", reason="Chosen by the caller."
+        )
+        return replace(plan, decision=decision, prompt=prompt_edit(candidate.prompt_mode))
+
+    def record(
+        self,
+        plan: FusionPlan,
+        outcome: Completion | BaseException,
+        *,
+        run_id: str,
+        session_id: str | None = None,
+    ) -> LogRecord:
+        """Make the log record of a planned call and store it, if the pipeline has a store.
+
+        Args:
+            plan: The plan that was followed.
+            outcome: The answer, or what went wrong.
+            run_id: The framework's id of the model run. It becomes the record id, so that a callback handler
+                that saw the same run does not count it twice.
+            session_id: What groups the calls of one conversation.
+
+        Returns:
+            The record. Once this returns, it is stored.
+
+        Raises:
+            LogStoreError: If the store cannot be written.
+        """
+        record = self._record(plan, outcome, run_id=run_id, session_id=session_id)
+        if self.store is not None:
+            self.store.add([record])
+        return record
+
+    async def arecord(
+        self,
+        plan: FusionPlan,
+        outcome: Completion | BaseException,
+        *,
+        run_id: str,
+        session_id: str | None = None,
+    ) -> LogRecord:
+        """Record without blocking the event loop; otherwise as `record`."""
+        return await asyncio.to_thread(self.record, plan, outcome, run_id=run_id, session_id=session_id)
+
+    def _record(
+        self, plan: FusionPlan, outcome: Completion | BaseException, *, run_id: str, session_id: str | None
+    ) -> LogRecord:
+        answer = outcome if isinstance(outcome, Completion) else None
+        candidate, decision = plan.candidate, plan.decision
+        cost = self.cost_usd(plan, answer) if answer else None
+        return LogRecord(
+            record_id=run_id,
+            messages=plan.query.messages,
+            task=plan.query.task,
+            reference=plan.query.reference,
+            metric=plan.query.metric,
+            candidate_id=candidate.id,
+            candidate_revision=candidate.revision,
+            model=candidate.model,
+            prompt_mode=candidate.prompt_mode,
+            planned_candidate_id=candidate.id,
+            response=answer.text if answer else None,
+            error=None if answer else f"{type(outcome).__name__}: {outcome}",
+            finish_reason=answer.finish_reason if answer else None,
+            input_tokens=answer.input_tokens if answer else None,
+            output_tokens=answer.output_tokens if answer else None,
+            cost_usd=cost,
+            latency_s=answer.latency_s if answer else None,
+            assignment="user" if decision.outcome == "pinned" else "policy",
+            propensity=None if decision.outcome == "pinned" else decision.propensity,
+            eligible=tuple(ranked.candidate_id for ranked in decision.ranking if ranked.excluded is None),
+            session_id=session_id,
+            created_at=self._clock(),
+            source=self.source,
+        )
+
+    def cost_usd(self, plan: FusionPlan, answer: Completion) -> float | None:
+        """Price an answer at the pipeline's prices; None if a price or token count is unknown."""
+        if self.prices is None:
+            return None
+        return self.prices.cost_usd(
+            plan.candidate, input_tokens=answer.input_tokens, output_tokens=answer.output_tokens
+        )
+
+
+def _query(query: QueryLike) -> Query:
+    if isinstance(query, Query):
+        return query
+    if isinstance(query, str):
+        return Query.from_text(query)
+    if not all(isinstance(message, Message) for message in query):
+        raise InvalidPolicyError("A query is a text, a `Query`, or a sequence of `Message`.")
+    return Query(messages=tuple(query))

@@ -1,0 +1,125 @@
+"""Choose on validation data how sure a router must be before it leaves the best single candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.decision import DecisionBasis, choose, reward
+from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.statistics import bootstrap_means
+
+__all__ = ["COST_WEIGHTS", "Margin", "Outcomes", "calibrate_margins"]
+
+# Margins are validated at these cost weights; a policy uses the nearest.
+COST_WEIGHTS = (0.0, 0.2, 0.5, 0.8)
+_MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """What validation said about one cost weight.
+
+    Attributes:
+        cost_weight: The cost weight of the policy.
+        margin_z: The chosen margin; infinity if no margin passed.
+        gain: Mean validated reward gain over the best single candidate at that margin.
+        risk: Bootstrap probability that this gain is not above 0.
+        switch_share: Share of validation queries that left the default.
+    """
+
+    cost_weight: float
+    margin_z: float
+    gain: float
+    risk: float
+    switch_share: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outcomes:
+    """What would have happened, cell by cell; see `doubly_robust`.
+
+    Attributes:
+        performance: (n, k).
+        cost_usd: (n, k), NaN where unknown.
+    """
+
+    performance: FloatArray
+    cost_usd: FloatArray
+
+
+def calibrate_margins(
+    prediction: Prediction,
+    outcomes: Outcomes,
+    *,
+    basis: DecisionBasis,
+    groups: Sequence[str],
+    risk: float,
+    seed: int,
+) -> list[Margin]:
+    """Validate a margin for each cost weight.
+
+    Among the margins whose gain over the default is above 0 with a probability of at least 1 - risk, the one
+    with the largest gain is taken. If none is, the router never leaves the default at that cost weight.
+
+    Args:
+        prediction: Predictions for n validation queries, by models that did not see them.
+        outcomes: What the candidates really reached on them.
+        basis: Averages and cost scale; its margins are not read.
+        groups: n keys of near-duplicate queries, resampled together.
+        risk: Accepted probability of no gain.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        One margin a cost weight that can be judged: without any known cost, only cost weight 0.
+    """
+    has_cost = basis.cost_scale_usd is not None
+    return [
+        _calibrate(weight, prediction, outcomes, basis=basis, groups=groups, risk=risk, seed=seed)
+        for weight in COST_WEIGHTS
+        if weight == 0 or has_cost
+    ]
+
+
+def _calibrate(
+    weight: float,
+    prediction: Prediction,
+    outcomes: Outcomes,
+    *,
+    basis: DecisionBasis,
+    groups: Sequence[str],
+    risk: float,
+    seed: int,
+) -> Margin:
+    best = Margin(cost_weight=weight, margin_z=math.inf, gain=0.0, risk=1.0, switch_share=0.0)
+    scale = basis.cost_scale_usd or 1.0
+    reached = reward(outcomes.performance, outcomes.cost_usd, cost_weight=weight, cost_scale_usd=scale)
+    basis = replace(basis, margin_z={})
+    for margin in _MARGINS:
+        policy = RoutingPolicy(cost_weight=weight, margin_z=margin)
+        choice = choose(prediction, policy, basis=basis)
+        gains = _gains(reached, choice.chosen, choice.default)
+        chance = float((bootstrap_means(gains, groups=groups, seed=seed) <= 0).mean())
+        if chance <= risk and gains.mean() > best.gain:
+            best = Margin(
+                cost_weight=weight,
+                margin_z=margin,
+                gain=float(gains.mean()),
+                risk=chance,
+                switch_share=float((choice.chosen != choice.default).mean()),
+            )
+    return best
+
+
+def _gains(
+    reached: FloatArray, chosen: npt.NDArray[np.intp], default: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    rows = np.arange(len(chosen))
+    gains = (reached[rows, chosen] - reached[rows, default]).astype(np.float64)
+    return np.nan_to_num(gains, nan=0.0)

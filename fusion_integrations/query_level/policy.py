@@ -1,0 +1,88 @@
+"""What the caller wants of a choice, stated at call time: the router predicts, the policy decides."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.types import fingerprint
+
+__all__ = ["BALANCE", "COST_FIRST", "PERFORMANCE_FIRST", "POLICY_PRESETS", "RoutingPolicy"]
+
+
+def _check(name: str, value: float | None, *, low: float, high: float) -> None:
+    if value is None or low <= value <= high:  # NaN fails every comparison
+        return
+    raise InvalidPolicyError(f"RoutingPolicy.{name} must lie in [{low}, {high}], got {value}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingPolicy:
+    """What the caller wants of a choice.
+
+    Attributes:
+        cost_weight: Weight of cost in the reward, in [0, 1]; performance has the rest.
+        cost_scale_usd: USD a call that count as much as one full point of performance. None: the router's
+            own scale, the mean cost of its dearest candidate.
+        max_cost_usd: Budget a call; dearer candidates are out.
+        min_performance: Wanted expected performance in [0, 1]. Candidates below are out; if none reaches it,
+            the one expected to come nearest stays.
+        allowed: Ids that may be chosen. None: all.
+        required_capabilities: What the candidate must be able to do.
+        margin_z: How many standard errors a predicted gain must exceed before the default is left.
+            None: the value the router found on validation data. 0: always take the best prediction.
+    """
+
+    cost_weight: float = 0.0
+    cost_scale_usd: float | None = None
+    max_cost_usd: float | None = None
+    min_performance: float | None = None
+    allowed: frozenset[str] | None = None
+    required_capabilities: frozenset[str] = frozenset()
+    margin_z: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            InvalidPolicyError: If a value lies outside its range.
+        """
+        _check("cost_weight", self.cost_weight, low=0.0, high=1.0)
+        for name in ("cost_scale_usd", "max_cost_usd"):
+            _check(name, getattr(self, name), low=0.0, high=math.inf)
+        if self.cost_scale_usd == 0:
+            raise InvalidPolicyError("RoutingPolicy.cost_scale_usd must be above 0: it divides costs.")
+        _check("min_performance", self.min_performance, low=0.0, high=1.0)
+        _check("margin_z", self.margin_z, low=0.0, high=math.inf)
+
+    @property
+    def needs_cost(self) -> bool:
+        """Whether a candidate of unknown cost cannot be judged."""
+        return self.cost_weight > 0 or self.max_cost_usd is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON data."""
+        return asdict(self) | {
+            "allowed": None if self.allowed is None else sorted(self.allowed),
+            "required_capabilities": sorted(self.required_capabilities),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the policy, for logs."""
+        return fingerprint({key: repr(value) for key, value in self.to_json().items()})
+
+
+# The paper's scenarios (section 4.2): reward = alpha * performance - beta * cost with (alpha, beta) =
+# (1, 0), (0.5, 0.5) and (0.2, 0.8).
+PERFORMANCE_FIRST = RoutingPolicy()
+BALANCE = RoutingPolicy(cost_weight=0.5)
+COST_FIRST = RoutingPolicy(cost_weight=0.8)
+
+POLICY_PRESETS: dict[str, RoutingPolicy] = {
+    "performance-first": PERFORMANCE_FIRST,
+    "balance": BALANCE,
+    "cost-first": COST_FIRST,
+}

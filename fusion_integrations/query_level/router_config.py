@@ -1,0 +1,54 @@
+"""Settings of router training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.query_level.heads import ClusterHeadConfig, HeadConfig
+from fusion_integrations.query_level.router_dataset import Label
+
+__all__ = ["RouterTrainingArguments"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterTrainingArguments:
+    """Settings of `RouterTrainer`.
+
+    Attributes:
+        head: Which learner predicts performance, and its settings.
+        label: Which score to learn; the paper's fourth scenario is `"judge_score"`.
+        n_members: Ensemble members, each trained without another part of the queries. Their spread is the
+            router's uncertainty.
+        n_calibration_folds: Folds of the cross-validation that chooses the margin.
+        risk: Largest accepted probability that routing with the chosen margin is no better than the default.
+        n_threads: CPU threads a library may use.
+        seed: Seed of every random choice.
+    """
+
+    head: HeadConfig = field(default_factory=ClusterHeadConfig)
+    label: Label = "performance"
+    n_members: int = 5
+    n_calibration_folds: int = 3
+    risk: float = 0.05
+    n_threads: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            InvalidPolicyError: If a value lies outside its range.
+        """
+        for name in ("n_members", "n_calibration_folds"):
+            if getattr(self, name) < 2:
+                raise InvalidPolicyError(f"{name} must be at least 2, got {getattr(self, name)}.")
+        if not 0 < self.risk < 1:
+            raise InvalidPolicyError(f"risk must lie strictly between 0 and 1, got {self.risk}.")
+        if self.n_threads < 1:
+            raise InvalidPolicyError(f"n_threads must be at least 1, got {self.n_threads}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON data."""
+        return asdict(self)

@@ -1,0 +1,185 @@
+"""Logs as the matrices a router learns from: one row a query, one column a candidate.
+
+Rows are grouped by query id, never by position, so a missing answer is a missing cell and nothing shifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fusion_integrations.errors import LogSchemaError, NotEnoughLogsError, UnknownCandidateError
+from fusion_integrations.logs.frame import LOG_SCHEMA
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.types import Candidate, PriceTable
+
+__all__ = ["Label", "RouterDataset"]
+
+Label = Literal["performance", "judge_score", "feedback"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RouterDataset:
+    """What n queries got from k candidates. A missing cell is NaN.
+
+    Attributes:
+        candidates: The k columns.
+        query_ids: n ids, each once, sorted.
+        texts: n query texts, as routers see them.
+        tasks: n task names, or None where unknown.
+        performance: (n, k) mean label of the cell's answers, in [0, 1].
+        cost_usd: (n, k) mean USD a call.
+        input_tokens: (n, k) mean prompt tokens.
+        output_tokens: (n, k) mean answer tokens.
+        propensity: (n, k) probability with which the logged application chose the cell.
+    """
+
+    candidates: tuple[Candidate, ...]
+    query_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    tasks: tuple[str | None, ...]
+    performance: FloatArray
+    cost_usd: FloatArray
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    propensity: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.query_ids)
+
+    @classmethod
+    def from_logs(
+        cls,
+        frame: pl.DataFrame,
+        *,
+        candidates: Sequence[Candidate] | None = None,
+        label: Label = "performance",
+        prices: PriceTable | None = None,
+    ) -> Self:
+        """Pivot a log frame.
+
+        Failed calls have no label: they are missing for performance, never a 0. Several answers in one cell
+        are averaged. Queries without any label are left out.
+
+        Args:
+            frame: Logs with the columns of `LOG_SCHEMA`.
+            candidates: The columns wanted, in order. Default: every candidate in the logs, sorted by id.
+            label: Which score to learn.
+            prices: If given, cost is these prices times the logged tokens; otherwise cost is as logged.
+
+        Returns:
+            The data set, rows sorted by query id.
+
+        Raises:
+            LogSchemaError: If the frame lacks columns.
+            NotEnoughLogsError: If no row carries the label.
+            UnknownCandidateError: If a wanted candidate answered no query.
+        """
+        missing = [name for name in LOG_SCHEMA if name not in frame.columns]
+        if missing:
+            raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
+        scored = frame.filter(pl.col("error").is_null() & pl.col(label).is_not_null())
+        if scored.is_empty():
+            message = (
+                f"None of the {frame.height} log rows has a '{label}' score. Score the answers first, "
+                "or choose another label."
+            )
+            raise NotEnoughLogsError(message)
+        columns = tuple(candidates) if candidates is not None else _candidates_in(scored)
+        scored = _rows_of(scored, columns)
+        queries = scored.group_by("query_id").agg(pl.col("query_text", "task").first()).sort("query_id")
+        cells = _Cells(scored, queries["query_id"], columns)
+        input_tokens, output_tokens = cells.mean("input_tokens"), cells.mean("output_tokens")
+        return cls(
+            candidates=columns,
+            query_ids=tuple(queries["query_id"]),
+            texts=tuple(queries["query_text"]),
+            tasks=tuple(queries["task"]),
+            performance=cells.mean(label),
+            cost_usd=cells.mean("cost_usd")
+            if prices is None
+            else _priced(columns, input_tokens, output_tokens, prices),
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            propensity=cells.mean("propensity"),
+        )
+
+    def select(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Self:
+        """Return the data set of some rows, given as indices or as a mask of length n."""
+        indices = np.arange(len(self))[rows]
+        return replace(
+            self,
+            query_ids=tuple(self.query_ids[i] for i in indices),
+            texts=tuple(self.texts[i] for i in indices),
+            tasks=tuple(self.tasks[i] for i in indices),
+            performance=self.performance[indices],
+            cost_usd=self.cost_usd[indices],
+            input_tokens=self.input_tokens[indices],
+            output_tokens=self.output_tokens[indices],
+            propensity=self.propensity[indices],
+        )
+
+
+def _candidates_in(scored: pl.DataFrame) -> tuple[Candidate, ...]:
+    found = scored.group_by("candidate_id").agg(pl.col("model", "prompt_mode").first()).sort("candidate_id")
+    return tuple(
+        Candidate(id=row["candidate_id"], model=row["model"], prompt_mode=row["prompt_mode"])
+        if row["model"]
+        else Candidate(id=row["candidate_id"], kind="tool")
+        for row in found.iter_rows(named=True)
+    )
+
+
+def _rows_of(scored: pl.DataFrame, candidates: tuple[Candidate, ...]) -> pl.DataFrame:
+    wanted = pl.DataFrame(
+        {"candidate_id": [c.id for c in candidates], "_revision": [c.revision for c in candidates]},
+        schema={"candidate_id": pl.String, "_revision": pl.String},
+    )
+    rows = scored.join(wanted, on="candidate_id").filter(
+        (pl.col("_revision") == "") | (pl.col("candidate_revision") == pl.col("_revision"))
+    )
+    present = set(rows["candidate_id"])
+    absent = [candidate.id for candidate in candidates if candidate.id not in present]
+    if absent:
+        known = scored.select("candidate_id", "candidate_revision").unique().sort("candidate_id").rows()
+        message = (
+            f"The logs hold no scored answer of {absent}. "
+            f"They hold these candidates and revisions: {known}. "
+            "Check the ids and revisions, or collect answers of those candidates."
+        )
+        raise UnknownCandidateError(message)
+    return rows
+
+
+class _Cells:
+    """Averages columns of a long frame into (n, k) matrices."""
+
+    def __init__(self, frame: pl.DataFrame, query_ids: pl.Series, candidates: tuple[Candidate, ...]) -> None:
+        rows = pl.DataFrame({"query_id": query_ids}).with_row_index("_row")
+        columns = pl.DataFrame({"candidate_id": [c.id for c in candidates]}).with_row_index("_column")
+        self._frame = frame.join(rows, on="query_id").join(columns, on="candidate_id")
+        self._shape = (len(query_ids), len(candidates))
+
+    def mean(self, column: str) -> FloatArray:
+        """Return the (n, k) mean of a column, NaN where no row has a value."""
+        means = self._frame.group_by("_row", "_column").agg(pl.col(column).mean())
+        matrix = np.full(self._shape, np.nan, dtype=np.float32)
+        values = means[column].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        matrix[means["_row"].to_numpy(), means["_column"].to_numpy()] = values
+        return matrix
+
+
+def _priced(
+    candidates: tuple[Candidate, ...], input_tokens: FloatArray, output_tokens: FloatArray, prices: PriceTable
+) -> FloatArray:
+    cost = np.full(input_tokens.shape, np.nan, dtype=np.float32)
+    for column, candidate in enumerate(candidates):
+        cost[:, column] = prices.costs_usd(
+            candidate, input_tokens=input_tokens[:, column], output_tokens=output_tokens[:, column]
+        )
+    return cost

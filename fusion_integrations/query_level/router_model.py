@@ -1,0 +1,99 @@
+"""The artifact of the query level: predicts what to expect of each candidate, and routes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+from fusion_integrations.protocols import Embedder
+from fusion_integrations.query_level.decision import DecisionBasis, RouteDecision, decide
+from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.router_features import router_features
+from fusion_integrations.query_level.router_weights import RouterWeights
+from fusion_integrations.types import Candidate, PriceTable, Query
+
+__all__ = ["RouterModel"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RouterModel:
+    """A trained router. Immutable; safe to share between threads if its embedder is.
+
+    Attributes:
+        weights: What was learned.
+        basis: Averages, cost scale and validated margins that decisions rest on.
+        embedder: Turns texts into vectors; the one it was trained with.
+        arguments: The training arguments, as JSON data.
+        log_fingerprint: Hash of the training logs.
+        metrics: What training measured.
+    """
+
+    weights: RouterWeights
+    basis: DecisionBasis
+    embedder: Embedder
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    log_fingerprint: str = ""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The k candidates, in the order of every prediction's columns."""
+        return self.weights.candidates
+
+    def predict(self, queries: Sequence[str | Query]) -> Prediction:
+        """Predict performance, tokens and cost of every candidate for every query.
+
+        Args:
+            queries: n texts or queries, none blank.
+
+        Returns:
+            Expectations, (n, k); columns follow `self.candidates`.
+
+        Raises:
+            EmptyQueryError: If a query is blank.
+        """
+        texts = [query if isinstance(query, str) else query.text for query in queries]
+        return self.weights.predict(texts, router_features(texts, embedder=self.embedder))
+
+    def route(
+        self,
+        query: str | Query,
+        *,
+        policy: RoutingPolicy = PERFORMANCE_FIRST,
+        prices: PriceTable | None = None,
+    ) -> RouteDecision:
+        """Choose a candidate for a query.
+
+        Args:
+            query: A text or a query.
+            policy: What to optimise, within which limits.
+            prices: Today's prices. Default: costs as in the training logs.
+
+        Returns:
+            The decision and its reason.
+
+        Raises:
+            EmptyQueryError: If the query is blank.
+            NoEligibleCandidateError: If the policy excludes every candidate.
+            UnknownCandidateError: If the policy allows a candidate the router does not know.
+            InvalidPolicyError: If the policy weighs cost and no cost scale is known.
+
+        Source:
+            FusionFactory (arXiv 2507.10540), query-level fusion (section 4).
+        """
+        return self.route_batch([query], policy=policy, prices=prices)[0]
+
+    def route_batch(
+        self,
+        queries: Sequence[str | Query],
+        *,
+        policy: RoutingPolicy = PERFORMANCE_FIRST,
+        prices: PriceTable | None = None,
+    ) -> list[RouteDecision]:
+        """Choose for several queries with one call of the embedder; otherwise as `route`."""
+        if not queries:
+            return []
+        return decide(self.predict(queries), policy, basis=self.basis, prices=prices)

@@ -1,0 +1,252 @@
+"""Train a router from logs: matrices, features, an ensemble of heads, averages, and validated margins."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fusion_integrations.errors import NotEnoughLogsError
+from fusion_integrations.logs.fingerprint import log_fingerprint
+from fusion_integrations.logs.splits import duplicate_key, grouped_folds
+from fusion_integrations.protocols import Embedder, FloatArray
+from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
+from fusion_integrations.query_level.decision import DecisionBasis
+from fusion_integrations.query_level.heads import HeadInputs, fit_head
+from fusion_integrations.query_level.off_policy import doubly_robust
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.router_config import RouterTrainingArguments
+from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.router_features import router_features
+from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.query_level.router_weights import RouterWeights
+from fusion_integrations.query_level.usage import fit_usage
+from fusion_integrations.types import Candidate, PriceTable
+
+__all__ = ["LogSource", "RouterTrainer"]
+
+logger = logging.getLogger(__name__)
+
+_MIN_QUERIES = 20
+
+
+class LogSource(Protocol):
+    """Anything that yields a log frame, above all `LogStore`."""
+
+    def to_frame(self) -> pl.DataFrame:
+        """Return the logs in the columns of `LOG_SCHEMA`."""
+        ...
+
+
+class RouterTrainer:
+    """Learns from logs which candidate to expect what of.
+
+    Args:
+        arguments: Settings; default `RouterTrainingArguments()`.
+        embedder: Turns query texts into vectors; its identity becomes part of the artifact.
+
+    Example:
+        >>> from fusion_integrations.embedders import HashEmbedder
+        >>> from fusion_integrations.testing import tiny_logs
+        >>> router = RouterTrainer(embedder=HashEmbedder()).train(tiny_logs())
+        >>> router.route("What is 17 plus 24?").candidate.id
+        'calculator'
+
+    Source:
+        FusionFactory (arXiv 2507.10540), query-level fusion (section 4); see docs/paper_map.md.
+    """
+
+    def __init__(self, arguments: RouterTrainingArguments | None = None, *, embedder: Embedder) -> None:
+        self.arguments = arguments or RouterTrainingArguments()
+        self.embedder = embedder
+
+    def train(
+        self,
+        logs: pl.DataFrame | LogSource,
+        *,
+        candidates: Sequence[Candidate] | None = None,
+        prices: PriceTable | None = None,
+        eval_logs: pl.DataFrame | LogSource | None = None,
+    ) -> RouterModel:
+        """Train a router.
+
+        Args:
+            logs: Who answered what, how well, at what cost: a log store or its frame. Answers may be missing
+                in any pattern.
+            candidates: Who may be chosen. Default: every candidate in the logs, sorted by id.
+            prices: Prices to apply to the logged tokens. Default: costs as logged.
+            eval_logs: Validation logs for the margins. Default: grouped cross-validation on `logs`.
+
+        Returns:
+            The trained router.
+
+        Raises:
+            NotEnoughLogsError: If there is one candidate only, or too few scored queries.
+            UnknownCandidateError: If a wanted candidate answered no query.
+            LogSchemaError: If the frame lacks columns.
+            MissingDependencyError: If the head's package is not installed.
+        """
+        frame = _frame(logs)
+        training = self._prepare(frame, candidates, prices)
+        _check_enough(training.dataset)
+        logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
+        weights = self._fit(training)
+        unseen = self._cross_validate(training)
+        basis = _basis(training.dataset, unseen)
+        validation = training
+        if eval_logs is not None:
+            validation = self._prepare(_frame(eval_logs), weights.candidates, prices)
+            unseen = weights.predict(validation.dataset.texts, validation.features)
+        margins = calibrate_margins(
+            unseen,
+            _outcomes(validation.dataset, unseen),
+            basis=basis,
+            groups=validation.groups,
+            risk=self.arguments.risk,
+            seed=self.arguments.seed,
+        )
+        for margin in margins:
+            logger.info("Validated %s", margin)
+        return RouterModel(
+            weights=weights,
+            basis=replace(basis, margin_z={margin.cost_weight: margin.margin_z for margin in margins}),
+            embedder=self.embedder,
+            arguments=self.arguments.to_json(),
+            log_fingerprint=log_fingerprint(frame),
+            metrics=_metrics(training.dataset, basis, margins),
+        )
+
+    def _prepare(
+        self, frame: pl.DataFrame, candidates: Sequence[Candidate] | None, prices: PriceTable | None
+    ) -> _Prepared:
+        dataset = RouterDataset.from_logs(
+            frame, candidates=candidates, label=self.arguments.label, prices=prices
+        )
+        return _Prepared(
+            dataset=dataset,
+            features=router_features(dataset.texts, embedder=self.embedder),
+            groups=tuple(duplicate_key(text) for text in dataset.texts),
+        )
+
+    def _fit(self, training: _Prepared) -> RouterWeights:
+        """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
+        arguments = self.arguments
+        folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
+        members = []
+        for fold in range(arguments.n_members):
+            part = training.select(folds != fold)
+            inputs = HeadInputs(
+                features=part.features,
+                targets=part.dataset.performance,
+                tasks=part.dataset.tasks,
+                n_threads=arguments.n_threads,
+                seed=arguments.seed + fold,
+            )
+            members.append(fit_head(arguments.head, inputs))
+        return RouterWeights(
+            candidates=training.dataset.candidates,
+            head_name=arguments.head.name,
+            members=tuple(members),
+            usage=fit_usage(
+                training.dataset, training.features, n_threads=arguments.n_threads, seed=arguments.seed
+            ),
+        )
+
+    def _cross_validate(self, training: _Prepared) -> Prediction:
+        """Predict every training query by weights that saw neither it nor a near-duplicate of it."""
+        n_folds, seed = self.arguments.n_calibration_folds, self.arguments.seed
+        folds = grouped_folds(training.groups, n_folds=n_folds, seed=seed + 1)
+        parts = []
+        for fold in range(n_folds):
+            weights = self._fit(training.select(folds != fold))
+            held_out = training.select(folds == fold)
+            parts.append(weights.predict(held_out.dataset.texts, held_out.features))
+        order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
+        return Prediction(
+            candidates=training.dataset.candidates,
+            performance_members=np.concatenate([p.performance_members for p in parts], axis=1)[:, order],
+            input_tokens=np.concatenate([p.input_tokens for p in parts])[order],
+            output_tokens=np.concatenate([p.output_tokens for p in parts])[order],
+            logged_cost_usd=np.concatenate([p.logged_cost_usd for p in parts])[order],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """A data set with what is computed once from its texts: (n, d) features and n near-duplicate keys."""
+
+    dataset: RouterDataset
+    features: FloatArray
+    groups: tuple[str, ...]
+
+    def select(self, rows: npt.NDArray[np.bool_]) -> _Prepared:
+        return _Prepared(
+            dataset=self.dataset.select(rows),
+            features=self.features[rows],
+            groups=tuple(np.asarray(self.groups, dtype=np.object_)[rows]),
+        )
+
+
+def _frame(logs: pl.DataFrame | LogSource) -> pl.DataFrame:
+    return logs if isinstance(logs, pl.DataFrame) else logs.to_frame()
+
+
+def _check_enough(dataset: RouterDataset) -> None:
+    n, k = dataset.performance.shape
+    if k < 2:
+        message = (
+            f"The logs hold one candidate only, '{dataset.candidates[0].id}'. A router needs at least two "
+            "to choose from: log another model or prompt mode."
+        )
+        raise NotEnoughLogsError(message)
+    if n < _MIN_QUERIES:
+        message = f"The logs hold {n} scored queries; a router needs at least {_MIN_QUERIES}. Collect more."
+        raise NotEnoughLogsError(message)
+
+
+def _outcomes(dataset: RouterDataset, unseen: Prediction) -> Outcomes:
+    return Outcomes(
+        performance=doubly_robust(dataset.performance, unseen.performance, dataset.propensity),
+        cost_usd=doubly_robust(dataset.cost_usd, unseen.logged_cost_usd, dataset.propensity),
+    )
+
+
+def _basis(dataset: RouterDataset, unseen: Prediction) -> DecisionBasis:
+    outcomes = _outcomes(dataset, unseen)
+    cost = outcomes.cost_usd.mean(axis=0, keepdims=True)
+    known = cost[~np.isnan(cost)]
+    average = Prediction(
+        candidates=dataset.candidates,
+        performance_members=outcomes.performance.mean(axis=0)[None, None, :],
+        input_tokens=unseen.input_tokens.mean(axis=0, keepdims=True),
+        output_tokens=unseen.output_tokens.mean(axis=0, keepdims=True),
+        logged_cost_usd=cost,
+    )
+    scale = float(known.max()) if known.size and known.max() > 0 else None
+    return DecisionBasis(average=average, cost_scale_usd=scale)
+
+
+def _metrics(dataset: RouterDataset, basis: DecisionBasis, margins: Sequence[Margin]) -> dict[str, Any]:
+    return {
+        "n_queries": len(dataset),
+        "n_answers": {
+            candidate.id: int(count)
+            for candidate, count in zip(
+                dataset.candidates, (~np.isnan(dataset.performance)).sum(axis=0), strict=True
+            )
+        },
+        "mean_performance": {
+            candidate.id: float(mean)
+            for candidate, mean in zip(dataset.candidates, basis.average.performance[0], strict=True)
+        },
+        "validated_margins": [
+            {key: value if math.isfinite(value) else None for key, value in asdict(margin).items()}
+            for margin in margins
+        ],
+    }

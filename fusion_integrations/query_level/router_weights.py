@@ -1,0 +1,88 @@
+"""Everything a router learned, as arrays: the ensemble of heads and the usage predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.heads import FittedHead, restore_head
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.usage import UsageModel
+from fusion_integrations.types import Candidate
+
+__all__ = ["RouterWeights"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RouterWeights:
+    """The learned part of a router.
+
+    Attributes:
+        candidates: The k columns of every prediction.
+        head_name: Which learner the members are.
+        members: m trained heads, each of which predicts (n, k) performance.
+        usage: Predicts tokens and cost.
+    """
+
+    candidates: tuple[Candidate, ...]
+    head_name: str
+    members: tuple[FittedHead, ...]
+    usage: UsageModel
+
+    def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
+        """Predict for n queries.
+
+        Args:
+            texts: n query texts.
+            features: (n, d) their features; see `router_features`.
+
+        Returns:
+            Expectations for every query and candidate; performance within [0, 1].
+        """
+        usage = self.usage.predict(texts, features)
+        members = np.stack([member.predict(features) for member in self.members])
+        return Prediction(
+            candidates=self.candidates,
+            performance_members=np.clip(members, 0.0, 1.0),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            logged_cost_usd=usage.cost_usd,
+        )
+
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """Return everything learned as named arrays."""
+        named = {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
+        for number, member in enumerate(self.members):
+            named |= {f"member.{number}.{name}": tensor for name, tensor in member.tensors().items()}
+        return named
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, npt.NDArray[Any]],
+        *,
+        candidates: tuple[Candidate, ...],
+        head_name: str,
+        n_members: int,
+    ) -> Self:
+        """Rebuild the learned part from `tensors`.
+
+        Raises:
+            ArtifactFormatError: If this release has no such head, or arrays are missing.
+        """
+        members = (_under(f"member.{number}.", tensors) for number in range(n_members))
+        return cls(
+            candidates=candidates,
+            head_name=head_name,
+            members=tuple(restore_head(head_name, member) for member in members),
+            usage=UsageModel.from_tensors(_under("usage.", tensors)),
+        )
+
+
+def _under(prefix: str, tensors: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

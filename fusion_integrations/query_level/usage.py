@@ -1,0 +1,109 @@
+"""Predict what a call will use: prompt tokens from the text's length, answer tokens and USD from queries.
+
+Kept apart from the performance heads because usage needs neither their precision nor their uncertainty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.heads.base import HeadInputs
+from fusion_integrations.query_level.heads.cluster import ClusterHead, ClusterHeadConfig, fit_cluster_head
+from fusion_integrations.query_level.router_dataset import RouterDataset
+
+__all__ = ["Usage", "UsageModel", "fit_usage"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Usage:
+    """Expected use of n queries by k candidates; NaN where the logs held nothing.
+
+    Attributes:
+        input_tokens: (n, k).
+        output_tokens: (n, k).
+        cost_usd: (n, k), at the prices of the logs.
+    """
+
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    cost_usd: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UsageModel:
+    """A fitted usage predictor.
+
+    Attributes:
+        input_fit: (2, k) prompt tokens = row 0 + row 1 * characters; NaN if never logged.
+        head: Predicts (n, 2k): output tokens, then USD, each divided by `scale`.
+        scale: (2k,) unit of each column; NaN if never logged.
+    """
+
+    input_fit: FloatArray
+    head: ClusterHead
+    scale: FloatArray
+
+    def predict(self, texts: Sequence[str], features: FloatArray) -> Usage:
+        """Predict the use of queries from their texts and (n, d) features."""
+        characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
+        output_tokens, cost_usd = np.split(self.head.predict(features) * self.scale, 2, axis=1)
+        return Usage(
+            input_tokens=self.input_fit[0] + self.input_fit[1] * characters,
+            output_tokens=output_tokens,
+            cost_usd=cost_usd,
+        )
+
+    def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Return everything learned as named arrays."""
+        head = {f"head.{name}": tensor for name, tensor in self.head.tensors().items()}
+        return {"input_fit": self.input_fit, "scale": self.scale, **head}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Rebuild the predictor from `tensors`."""
+        head = {
+            name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")
+        }
+        return cls(
+            input_fit=tensors["input_fit"], scale=tensors["scale"], head=ClusterHead.from_tensors(head)
+        )
+
+
+def fit_usage(dataset: RouterDataset, features: FloatArray, *, n_threads: int, seed: int) -> UsageModel:
+    """Learn the use of each candidate from (n, d) features of the data set's queries."""
+    targets = np.concatenate([dataset.output_tokens, dataset.cost_usd], axis=1)
+    observed = ~np.isnan(targets)
+    totals = np.where(observed, targets, 0.0).sum(axis=0)
+    scale = np.where(observed.any(axis=0), totals / np.maximum(observed.sum(axis=0), 1), np.nan)
+    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
+    inputs = HeadInputs(
+        features=features,
+        targets=(targets / scale).astype(np.float32),
+        tasks=dataset.tasks,
+        n_threads=n_threads,
+        seed=seed,
+    )
+    characters = np.array([len(text) for text in dataset.texts], dtype=np.float64)
+    fits = [_line(characters, dataset.input_tokens[:, column]) for column in range(len(dataset.candidates))]
+    return UsageModel(
+        input_fit=np.array(fits, dtype=np.float32).T,
+        head=fit_cluster_head(ClusterHeadConfig(), inputs),
+        scale=scale,
+    )
+
+
+def _line(characters: npt.NDArray[np.float64], tokens: FloatArray) -> tuple[float, float]:
+    known = ~np.isnan(tokens)
+    if not known.any():
+        return float("nan"), float("nan")
+    x, y = characters[known], tokens[known].astype(np.float64)
+    if np.ptp(x) == 0:
+        return float(y.mean()), 0.0
+    slope, offset = np.polyfit(x, y, 1)
+    return float(offset), float(slope)

@@ -1,0 +1,66 @@
+"""What a caller may change for one call through `config["configurable"]`, alike for router and chat model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.query_level.policy import RoutingPolicy
+
+__all__ = ["CONFIG_SPECS", "CallOverrides"]
+
+CONFIG_SPECS = (
+    ConfigurableFieldSpec(
+        id="route",
+        annotation=str | None,
+        name="Route",
+        description="Id of the candidate that answers this call, whatever the router would choose.",
+        default=None,
+    ),
+    ConfigurableFieldSpec(
+        id="policy",
+        annotation=RoutingPolicy | None,
+        name="Policy",
+        description="Routing policy of this call.",
+        default=None,
+    ),
+)
+
+# Where LangGraph, `RunnableWithMessageHistory` and LangSmith keep the name of a conversation.
+_SESSION_KEYS = ("session_id", "thread_id", "conversation_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallOverrides:
+    """What one call's config says about routing.
+
+    Attributes:
+        route: Id of the candidate that shall answer; None lets the router choose.
+        policy: Replaces the component's policy; None keeps it.
+        session_id: What groups the calls of one conversation, if the config names it.
+    """
+
+    route: str | None
+    policy: RoutingPolicy | None
+    session_id: str | None
+
+    @classmethod
+    def from_config(cls, config: RunnableConfig) -> Self:
+        """Read a run's config.
+
+        Raises:
+            InvalidPolicyError: If `route` is no text or `policy` no `RoutingPolicy`.
+        """
+        configurable = config.get("configurable") or {}
+        route, policy = configurable.get("route"), configurable.get("policy")
+        if route is not None and not isinstance(route, str):
+            raise InvalidPolicyError(f"config['configurable']['route'] must be a candidate id, got {route!r}.")
+        if policy is not None and not isinstance(policy, RoutingPolicy):
+            message = f"config['configurable']['policy'] must be a RoutingPolicy, got {policy!r}."
+            raise InvalidPolicyError(message)
+        places = {**(config.get("metadata") or {}), **configurable}
+        session = next((places[key] for key in _SESSION_KEYS if places.get(key)), None)
+        return cls(route=route, policy=policy, session_id=None if session is None else str(session))

@@ -1,0 +1,293 @@
+"""A chat client as a LlamaIndex LLM, so that local models and students answer in LlamaIndex applications."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar, cast
+
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    ChatResponse,
+    ChatResponseAsyncGen,
+    ChatResponseGen,
+    CompletionResponse,
+    CompletionResponseAsyncGen,
+    CompletionResponseGen,
+    DocumentBlock,
+    ImageBlock,
+    LLMMetadata,
+    MessageRole,
+    VideoBlock,
+)
+from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.llm import LLM
+from pydantic import Field
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.protocols import ChatClient, StreamingChatClient
+from fusion_integrations.types import Completion, GenerationOptions, Message
+from llamaindex_fusion._convert import to_core_messages
+
+__all__ = ["ChatClientLLM"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class _Decorator(Protocol):
+    def __call__(self, function: _Function, /) -> _Function: ...
+
+
+# LlamaIndex leaves its decorators untyped; they keep the signature.
+_chat_events = cast("_Decorator", llm_chat_callback())
+_completion_events = cast("_Decorator", llm_completion_callback())
+
+
+class ChatClientLLM(LLM):
+    """A chat client as a LlamaIndex LLM: the demo's local models, a distilled student, a scripted stand-in.
+
+    Async calls are async all the way down, and streams arrive as they are generated where the client can
+    stream; other clients give their answer in one piece. Token counts are where LlamaIndex's own counters
+    look, in `raw["usage"]`, and in `additional_kwargs`; a chat client reports none for a stream.
+
+    Args:
+        client: Who answers.
+        context_window: Tokens of prompt and answer together, for LlamaIndex to fit its prompts into.
+        options: How to generate; None leaves it to the client. Each call may replace single fields with the
+            keyword arguments `max_tokens`, `temperature`, `stop` and `seed`.
+        kwargs: LlamaIndex's own fields, for example `system_prompt` or `callback_manager`.
+
+    Example:
+        ```python
+        llm = ChatClientLLM(smollm2_client(), context_window=2048)
+        index.as_query_engine(llm=llm).query("Who wrote the report?")
+        ```
+    """
+
+    client: ChatClient = Field(exclude=True, repr=False)
+    context_window: int = DEFAULT_CONTEXT_WINDOW
+    options: GenerationOptions | None = None
+
+    def __init__(
+        self,
+        client: ChatClient,
+        *,
+        context_window: int = DEFAULT_CONTEXT_WINDOW,
+        options: GenerationOptions | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(client=client, context_window=context_window, options=options, **kwargs)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name LlamaIndex files the component under."""
+        return "ChatClientLLM"
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex needs to know of the model."""
+        return LLMMetadata(
+            context_window=self.context_window,
+            num_output=(self.options or GenerationOptions()).max_tokens,
+            is_chat_model=True,
+            model_name=self.client.model,
+        )
+
+    @_chat_events
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation."""
+        return self._answer(_text_only(messages), self._options(kwargs)).chat_response()
+
+    @_completion_events
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt as a conversation of one user message."""
+        return self._answer(self._prompt(prompt, formatted), self._options(kwargs)).completion_response()
+
+    @_chat_events
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
+        """Answer a conversation piece by piece."""
+        steps = self._steps(_text_only(messages), self._options(kwargs))
+        return _each(steps, _chat_response)
+
+    @_completion_events
+    def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
+        """Answer a prompt piece by piece."""
+        steps = self._steps(self._prompt(prompt, formatted), self._options(kwargs))
+        return _each(steps, _completion_response)
+
+    @_chat_events
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """Answer a conversation without blocking the event loop."""
+        return (await self._aanswer(_text_only(messages), self._options(kwargs))).chat_response()
+
+    @_completion_events
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """Answer a prompt without blocking the event loop."""
+        step = await self._aanswer(self._prompt(prompt, formatted), self._options(kwargs))
+        return step.completion_response()
+
+    @_chat_events
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
+        """Answer a conversation piece by piece without blocking the event loop."""
+        steps = self._asteps(_text_only(messages), self._options(kwargs))
+        return _aeach(steps, _chat_response)
+
+    @_completion_events
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
+        """Answer a prompt piece by piece without blocking the event loop."""
+        steps = self._asteps(self._prompt(prompt, formatted), self._options(kwargs))
+        return _aeach(steps, _completion_response)
+
+    def _prompt(self, prompt: str, formatted: bool) -> tuple[Message, ...]:
+        if not formatted and self.completion_to_prompt is not None:
+            prompt = self.completion_to_prompt(prompt)
+        return (Message(role="user", content=prompt),)
+
+    def _options(self, kwargs: Mapping[str, Any]) -> GenerationOptions | None:
+        unknown = sorted(kwargs.keys() - {"max_tokens", "temperature", "stop", "seed"})
+        if unknown:
+            message = (
+                f"ChatClientLLM does not know {unknown}: a chat client takes max_tokens, temperature, "
+                "stop and seed."
+            )
+            raise InvalidPolicyError(message)
+        if not kwargs:
+            return self.options
+        stop = kwargs.get("stop") or ()
+        named = dict(kwargs) | {"stop": (stop,) if isinstance(stop, str) else tuple(stop)}
+        if "stop" not in kwargs:
+            del named["stop"]
+        return replace(self.options or GenerationOptions(), **named)
+
+    def _answer(self, messages: Sequence[Message], options: GenerationOptions | None) -> _Step:
+        return _whole(self.client.complete(messages, options=options))
+
+    async def _aanswer(self, messages: Sequence[Message], options: GenerationOptions | None) -> _Step:
+        return _whole(await self.client.acomplete(messages, options=options))
+
+    def _steps(
+        self, messages: Sequence[Message], options: GenerationOptions | None
+    ) -> Generator[_Step, None, None]:
+        if not isinstance(self.client, StreamingChatClient):
+            yield replace(whole := self._answer(messages, options), delta=whole.text)
+            return
+        text = ""
+        with _closing(self.client.stream(messages, options=options)) as pieces:
+            for piece in pieces:
+                text += piece
+                yield _Step(text=text, delta=piece)
+
+    async def _asteps(
+        self, messages: Sequence[Message], options: GenerationOptions | None
+    ) -> AsyncGenerator[_Step, None]:
+        if not isinstance(self.client, StreamingChatClient):
+            yield replace(whole := await self._aanswer(messages, options), delta=whole.text)
+            return
+        text = ""
+        async with contextlib.aclosing(_in_threads(self.client.stream(messages, options=options))) as pieces:
+            async for piece in pieces:
+                text += piece
+                yield _Step(text=text, delta=piece)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """An answer as far as it is given: its text, the newest piece, and at the end what it took."""
+
+    text: str
+    delta: str | None = None
+    raw: dict[str, Any] = field(default_factory=dict)
+
+    def chat_response(self) -> ChatResponse:
+        return ChatResponse(
+            message=ChatMessage(role=MessageRole.ASSISTANT, content=self.text),
+            delta=self.delta,
+            raw=self.raw,
+            additional_kwargs=self._usage(),
+        )
+
+    def completion_response(self) -> CompletionResponse:
+        return CompletionResponse(
+            text=self.text, delta=self.delta, raw=self.raw, additional_kwargs=self._usage()
+        )
+
+    def _usage(self) -> dict[str, Any]:
+        return dict(self.raw.get("usage", {}))
+
+
+_Response = TypeVar("_Response", ChatResponse, CompletionResponse)
+
+
+def _each(
+    steps: Generator[_Step, None, None], respond: Callable[[_Step], _Response]
+) -> Generator[_Response, None, None]:
+    with contextlib.closing(steps):
+        for step in steps:
+            yield respond(step)
+
+
+async def _aeach(
+    steps: AsyncGenerator[_Step, None], respond: Callable[[_Step], _Response]
+) -> AsyncGenerator[_Response, None]:
+    async with contextlib.aclosing(steps):
+        async for step in steps:
+            yield respond(step)
+
+
+def _whole(completion: Completion) -> _Step:
+    counts = {"prompt_tokens": completion.input_tokens, "completion_tokens": completion.output_tokens}
+    usage = {name: count for name, count in counts.items() if count is not None}
+    if len(usage) == len(counts):
+        usage["total_tokens"] = sum(usage.values())
+    raw: dict[str, Any] = {"model": completion.model, "finish_reason": completion.finish_reason}
+    return _Step(text=completion.text, raw=raw | ({"usage": usage} if usage else {}))
+
+
+def _text_only(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
+    """Convert messages, refusing to answer as if an image had not been there."""
+    for message in messages:
+        for block in message.blocks:
+            if isinstance(block, ImageBlock | AudioBlock | VideoBlock | DocumentBlock):
+                text = (
+                    f"A chat client takes text only, but a message holds a block of type '{block.block_type}'. "
+                    "Route such messages to another LLM, for example with "
+                    "RoutingPolicy(required_capabilities=...)."
+                )
+                raise InvalidPolicyError(text)
+    return to_core_messages(messages)
+
+
+@contextlib.contextmanager
+def _closing(pieces: Iterator[str]) -> Iterator[Iterator[str]]:
+    """Close what can be closed: the protocol promises an iterator, not a generator."""
+    try:
+        yield pieces
+    finally:
+        close = getattr(pieces, "close", None)
+        if close is not None:
+            close()
+
+
+async def _in_threads(pieces: Iterator[str]) -> AsyncGenerator[str, None]:
+    """Yield what an iterator that blocks yields, waiting for each piece in a thread."""
+    waiting: asyncio.Future[str | None] | None = None
+    try:
+        while True:
+            waiting = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
+            piece = await asyncio.shield(waiting)
+            if piece is None:
+                return
+            yield piece
+    finally:
+        # A thread cannot be interrupted: let it hand the iterator back before that is closed.
+        if waiting is not None and not waiting.done():
+            await asyncio.wait([waiting])
+            waiting.exception()  # nobody wants the piece or its failure any more
+        with _closing(pieces):
+            pass

@@ -1,0 +1,161 @@
+"""Logs and a router small enough to work every expected number out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fusion_integrations.logs.frame import LOG_SCHEMA
+from fusion_integrations.logs.rows import messages_to_json
+from fusion_integrations.protocols import EmbedderIdentity, FloatArray
+from fusion_integrations.query_level.decision import DecisionBasis
+from fusion_integrations.query_level.heads.cluster import ClusterHead
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.query_level.router_weights import RouterWeights
+from fusion_integrations.query_level.text_features import text_features
+from fusion_integrations.query_level.usage import UsageModel
+from fusion_integrations.types import Candidate, Query
+
+SMALL = Candidate(id="small", model="small")
+LARGE = Candidate(id="large", model="large")
+COST_USD = {"small": 0.25, "large": 1.0}
+
+Outcome = tuple[float | None, float | None]
+Row = tuple[str, str | None, Mapping[str, Outcome]]
+
+
+class SumEmbedder:
+    """Embeds a text as (1, 0) if it contains the word "sum", else as (0, 1)."""
+
+    identity = EmbedderIdentity(name="sum", engine="test", precision="fp32", dimensions=2, max_tokens=0)
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        is_sum = np.array([["sum" in text.split()] for text in texts])
+        return np.concatenate([is_sum, ~is_sum], axis=1).astype(np.float32)
+
+
+def log_frame(rows: Sequence[Row], *, label: str = "performance") -> pl.DataFrame:
+    """Make a log frame of (text, task, {candidate id: (score, USD)}) rows."""
+    records = []
+    for text, task, outcomes in rows:
+        query = Query.from_text(text, task=task)
+        records += [
+            dict.fromkeys(LOG_SCHEMA)
+            | {
+                "record_id": f"{query.query_id}-{candidate_id}",
+                "query_id": query.query_id,
+                "messages": messages_to_json(query.messages),
+                "query_text": query.text,
+                "task": task,
+                "candidate_id": candidate_id,
+                "candidate_revision": "",
+                "model": candidate_id,
+                "prompt_mode": "direct",
+                "response": "answer",
+                "cost_usd": cost_usd,
+                "input_tokens": 10,
+                "output_tokens": 5,
+                "assignment": "factorial",
+                "eligible": [],
+                "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+                "source": "test",
+                "sample": 0,
+                label: score,
+            }
+            for candidate_id, (score, cost_usd) in outcomes.items()
+        ]
+    return pl.DataFrame(records, schema=LOG_SCHEMA)
+
+
+def scored(text: str, task: str | None, small: float, large: float) -> Row:
+    """A row in which both candidates answered at their usual cost."""
+    return text, task, {"small": (small, COST_USD["small"]), "large": (large, COST_USD["large"])}
+
+
+# Training means: performance small (0 + 0.25 + 0.75) / 3 = 1/3, large (1 + 1 + 0.25) / 3 = 3/4.
+TRAIN_ROWS = (
+    scored("two apples and a sum", "math", 0.0, 1.0),
+    scored("add the pears as a sum", "math", 0.25, 1.0),
+    scored("write of rivers", "prose", 0.75, 0.25),
+)
+# The router below takes the last one for a sum, by its word.
+TEST_ROWS = (
+    scored("the sum of all coins", "math", 0.0, 1.0),
+    scored("find a sum quickly", "math", 1.0, 1.0),
+    scored("praise the harbour", "prose", 1.0, 0.0),
+    scored("tell a story in sum", "prose", 0.5, 0.0),
+)
+
+
+def hand_made_router(
+    columns: Sequence[Candidate] = (SMALL, LARGE), *, log_fingerprint: str = ""
+) -> RouterModel:
+    """A router that expects 0.1 / 0.9 of small / large on sums and 0.8 / 0.1 elsewhere, cost as in COST_USD."""
+    expected = {"small": (0.1, 0.8), "large": (0.9, 0.1)}
+    n_features = 2 + text_features(["any"]).shape[1]
+    select = np.zeros((n_features, 2), dtype=np.float32)
+    select[0, 0] = select[1, 1] = 50.0  # softmax(50, 0) is (1, 0) in float32
+    means = np.array([expected[c.id] for c in columns], dtype=np.float32).T
+    head = ClusterHead(weights=select, bias=np.zeros(2, dtype=np.float32), means=means)
+    costs = np.array([COST_USD[c.id] for c in columns], dtype=np.float32)
+    unknown = np.full(len(columns), np.nan, dtype=np.float32)
+    usage = UsageModel(
+        input_fit=np.stack([unknown, unknown]),
+        head=ClusterHead(
+            weights=np.zeros((n_features, 1), dtype=np.float32),
+            bias=np.zeros(1, dtype=np.float32),
+            means=np.concatenate([unknown, costs])[None, :],
+        ),
+        scale=np.ones(2 * len(columns), dtype=np.float32),
+    )
+    averages = {"small": 1 / 3, "large": 3 / 4}
+    average = Prediction(
+        candidates=tuple(columns),
+        performance_members=np.array([[[averages[c.id] for c in columns]]], dtype=np.float32),
+        input_tokens=unknown[None],
+        output_tokens=unknown[None],
+        logged_cost_usd=costs[None],
+    )
+    return RouterModel(
+        weights=RouterWeights(
+            candidates=tuple(columns), head_name="cluster", members=(head, head), usage=usage
+        ),
+        basis=DecisionBasis(average=average, cost_scale_usd=1.0, margin_z={0.0: 0.0}),
+        embedder=SumEmbedder(),
+        log_fingerprint=log_fingerprint,
+    )
+
+
+@pytest.fixture
+def make_logs() -> Callable[..., pl.DataFrame]:
+    return log_frame
+
+
+@pytest.fixture
+def make_row() -> Callable[..., Row]:
+    return scored
+
+
+@pytest.fixture
+def make_router() -> Callable[..., RouterModel]:
+    return hand_made_router
+
+
+@pytest.fixture
+def candidates() -> tuple[Candidate, Candidate]:
+    return SMALL, LARGE
+
+
+@pytest.fixture
+def train_rows() -> tuple[Row, ...]:
+    return TRAIN_ROWS
+
+
+@pytest.fixture
+def test_rows() -> tuple[Row, ...]:
+    return TEST_ROWS

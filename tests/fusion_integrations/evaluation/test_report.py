@@ -1,0 +1,85 @@
+import dataclasses
+
+import pytest
+from rich.console import Console
+
+from fusion_integrations.evaluation import evaluate_routers, render_table
+from fusion_integrations.evaluation.report import verdict_lines
+from fusion_integrations.query_level.policy import BALANCE, PERFORMANCE_FIRST
+
+
+@pytest.fixture
+def report(make_logs, make_router, train_rows, test_rows):
+    return evaluate_routers(
+        {"[bold]ours": make_router()},
+        logs=make_logs(test_rows),
+        train_logs=make_logs(train_rows),
+        policies={"performance-first": PERFORMANCE_FIRST, "balance": BALANCE},
+    )
+
+
+def as_text(table):
+    console = Console(width=220, record=True, file=None, quiet=True)
+    console.print(table)
+    return console.export_text()
+
+
+def line_of(text, name):
+    line = next(line for line in text.splitlines() if name in line)
+    return [cell.strip() for cell in line.strip("│┃ ").split("│")]
+
+
+def test_tables_are_one_a_policy_and_one_by_task(report):
+    titles = [str(table.title) for table in render_table(report)]
+    assert titles == [
+        "performance-first: reward = performance",
+        "balance: reward = 0.5 x performance - 0.5 x cost / 1 USD",
+        "performance by task",
+    ]
+
+
+def test_policy_table_shows_the_numbers_worked_by_hand(report):
+    text = as_text(render_table(report)[0])
+    assert line_of(text, "Best Single ") == ["Best Single", "0.500", "1,000.0000", "0.500", "", "", ""]
+    ours = line_of(text, "[bold]ours")  # a name is text, never markup
+    assert ours[:4] == ["[bold]ours", "0.750", "812.5000", "0.750"]
+    assert ours[4].startswith("+0.250 [")
+    assert ours[6] == "25.0%"
+    assert "USD per 1000 queries" in text
+
+
+def test_policy_table_when_cost_is_unknown_says_so(report):
+    rows = tuple(dataclasses.replace(row, cost_usd=None) for row in report.rows)
+    assert line_of(as_text(render_table(dataclasses.replace(report, rows=rows))[0]), "Oracle")[2] == "unknown"
+
+
+def test_task_table_shows_every_strategy_by_policy_and_task(report):
+    text = as_text(render_table(report)[2])
+    assert line_of(text, "math")[:7] == [
+        "performance-first",
+        "math",
+        "2",
+        "0.750",  # Random: (0.5 + 1) / 2
+        "1.000",  # Best Single: large
+        "1.000",  # Best per Task
+        "1.000",  # Oracle
+    ]
+
+
+def test_task_table_when_no_task_is_known_is_left_out(report):
+    assert len(render_table(dataclasses.replace(report, tasks={}))) == 2
+
+
+def test_warnings_stand_below_the_last_table(report):
+    tables = render_table(dataclasses.replace(report, n_left_out=7))
+    assert "Warning: 7 queries were left out" in str(tables[-1].caption)
+
+
+def test_verdict_lines_never_say_more_than_the_interval(report):
+    assert verdict_lines(report, policy="balance")[0].startswith(
+        "[bold]ours: too few independent queries to compare with Best Single in reward, "
+    )
+    many = dataclasses.replace(report, n_groups=100)
+    (line,) = verdict_lines(many, policy="performance-first")
+    assert line.startswith("[bold]ours: not distinguishable from Best Single in reward, +0.250 [+0.000, ")
+    assert line.endswith("(95% interval, 4 queries).")
