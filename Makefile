@@ -42,4 +42,5 @@ check: .venv/.installed-dev  ## Check format, lint, types, docstrings and import
 	$(BIN)/lint-imports
 
 docs: .venv/.installed-dev  ## Run the code in README, docs, docstrings and cookbooks
-	$(BIN)/pytest -m 'not gpu' docs --import-mode=importlib
+	$(BIN)/pytest docs
+	$(BIN)/pytest --doctest-modules fusion_integrations langchain_fusion llamaindex_fusion

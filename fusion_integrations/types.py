@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -171,6 +171,19 @@ class Candidate:
     def price_key(self) -> str:
         """The name its price is filed under: the model, or the id of a tool."""
         return self.model or self.id
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON data."""
+        return asdict(self) | {"capabilities": sorted(self.capabilities)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild a candidate from `to_json`.
+
+        Raises:
+            TypeError: If a field is missing or unknown.
+        """
+        return cls(**{**data, "capabilities": frozenset(data["capabilities"])})
 
 
 @dataclass(frozen=True, kw_only=True)

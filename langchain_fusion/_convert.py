@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -68,7 +68,7 @@ def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
     return [_TO_LANGCHAIN[message.role](message.content) for message in messages]
 
 
-_TO_LANGCHAIN = {
+_TO_LANGCHAIN: dict[Role, Callable[[str], BaseMessage]] = {
     "system": SystemMessage,
     "user": HumanMessage,
     "assistant": AIMessage,

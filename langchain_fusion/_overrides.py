@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from langchain_core.callbacks import BaseCallbackManager
+from langchain_core.language_models import BaseChatModel
 from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig
+from langchain_core.runnables.config import ensure_config
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.query_level.policy import RoutingPolicy
 
-__all__ = ["CONFIG_SPECS", "CallOverrides"]
+__all__ = ["CONFIG_SPECS", "CallOverrides", "with_own_settings"]
 
 CONFIG_SPECS = (
     ConfigurableFieldSpec(
@@ -57,10 +60,41 @@ class CallOverrides:
         configurable = config.get("configurable") or {}
         route, policy = configurable.get("route"), configurable.get("policy")
         if route is not None and not isinstance(route, str):
-            raise InvalidPolicyError(f"config['configurable']['route'] must be a candidate id, got {route!r}.")
+            raise InvalidPolicyError(
+                f"config['configurable']['route'] must be a candidate id, got {route!r}."
+            )
         if policy is not None and not isinstance(policy, RoutingPolicy):
             message = f"config['configurable']['policy'] must be a RoutingPolicy, got {policy!r}."
             raise InvalidPolicyError(message)
         places = {**(config.get("metadata") or {}), **configurable}
         session = next((places[key] for key in _SESSION_KEYS if places.get(key)), None)
         return cls(route=route, policy=policy, session_id=None if session is None else str(session))
+
+
+def with_own_settings(model: BaseChatModel, config: RunnableConfig | None) -> RunnableConfig:
+    """Add a chat model's own callbacks, tags and metadata to a run's config.
+
+    A plain chat model has one run for them to see; the router's own run contains the chosen model's, so its
+    callbacks are handed down.
+
+    Args:
+        model: The model whose fields apply.
+        config: The caller's config; left as it is.
+
+    Returns:
+        A complete config.
+    """
+    own = ensure_config(config)
+    own["tags"] = [*(model.tags or []), *own["tags"]]
+    own["metadata"] = {**(model.metadata or {}), **own["metadata"]}
+    if model.callbacks:
+        given, callbacks = own["callbacks"], model.callbacks
+        handlers = callbacks.handlers if isinstance(callbacks, BaseCallbackManager) else callbacks
+        if isinstance(given, BaseCallbackManager):
+            given = given.copy()
+            for handler in handlers:
+                given.add_handler(handler, inherit=True)
+            own["callbacks"] = given
+        else:
+            own["callbacks"] = [*(given or []), *handlers]
+    return own

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
 from fusion_integrations.errors import FusionError
-from fusion_integrations.pipeline import FusionPipeline, FusionPlan
+from fusion_integrations.pipeline import FusionPipeline
 from fusion_integrations.query_level.decision import RouteDecision
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.types import Query
 from langchain_fusion._convert import to_core, to_messages
 from langchain_fusion._overrides import CONFIG_SPECS, CallOverrides
 
-__all__ = ["FusionRouter"]
+__all__ = ["FusionRouter", "RouterInput"]
+
+RouterInput = LanguageModelInput | Query
 
 
-class FusionRouter(RunnableSerializable[LanguageModelInput | Query, RouteDecision]):
+class FusionRouter(RunnableSerializable[RouterInput, RouteDecision]):
     """Decides who should answer a query; calls no model and records nothing.
 
     It takes what a chat model takes (a text, a prompt value, messages) or a core `Query`, so it fits before
@@ -50,7 +52,7 @@ class FusionRouter(RunnableSerializable[LanguageModelInput | Query, RouteDecisio
     @property
     def InputType(self) -> Any:  # noqa: N802  # the framework's name
         """What a query may be."""
-        return LanguageModelInput | Query
+        return RouterInput
 
     @property
     def OutputType(self) -> type[RouteDecision]:  # noqa: N802  # the framework's name
@@ -63,7 +65,7 @@ class FusionRouter(RunnableSerializable[LanguageModelInput | Query, RouteDecisio
         return [*super().config_specs, *CONFIG_SPECS]
 
     def invoke(
-        self, input: LanguageModelInput | Query, config: RunnableConfig | None = None, **kwargs: Any
+        self, input: RouterInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> RouteDecision:
         """Decide who should answer.
 
@@ -80,17 +82,17 @@ class FusionRouter(RunnableSerializable[LanguageModelInput | Query, RouteDecisio
             NoEligibleCandidateError: If the policy excludes every candidate.
             UnknownCandidateError: If a pinned or allowed candidate is unknown.
         """
-        return self._call_with_config(self._decide, input, config, **kwargs)
+        return self._call_with_config(cast("Any", self._decide), input, config, **kwargs)
 
     async def ainvoke(
-        self, input: LanguageModelInput | Query, config: RunnableConfig | None = None, **kwargs: Any
+        self, input: RouterInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> RouteDecision:
         """Decide without blocking the event loop; otherwise as `invoke`."""
-        return await self._acall_with_config(self._adecide, input, config, **kwargs)
+        return await self._acall_with_config(cast("Any", self._adecide), input, config, **kwargs)
 
     def batch(
         self,
-        inputs: list[LanguageModelInput | Query],
+        inputs: list[RouterInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
@@ -111,12 +113,12 @@ class FusionRouter(RunnableSerializable[LanguageModelInput | Query, RouteDecisio
             FusionError: As `invoke`, unless `return_exceptions`.
         """
         return self._batch_with_config(
-            self._decide_batch, inputs, config, return_exceptions=return_exceptions, **kwargs
+            cast("Any", self._decide_batch), inputs, config, return_exceptions=return_exceptions, **kwargs
         )
 
     async def abatch(
         self,
-        inputs: list[LanguageModelInput | Query],
+        inputs: list[RouterInput],
         config: RunnableConfig | list[RunnableConfig] | None = None,
         *,
         return_exceptions: bool = False,
@@ -124,34 +126,57 @@ class FusionRouter(RunnableSerializable[LanguageModelInput | Query, RouteDecisio
     ) -> list[RouteDecision]:
         """Decide for several queries without blocking the event loop; otherwise as `batch`."""
         return await self._abatch_with_config(
-            self._adecide_batch, inputs, config, return_exceptions=return_exceptions, **kwargs
+            cast("Any", self._adecide_batch), inputs, config, return_exceptions=return_exceptions, **kwargs
         )
 
-    def _decide(self, input: LanguageModelInput | Query, config: RunnableConfig) -> RouteDecision:
-        overrides = CallOverrides.from_config(config)
-        plan = self.pipeline.plan(_query(input), policy=overrides.policy or self.policy)
-        return self._pinned(plan, overrides).decision
+    # The four below are cast to Any where they are handed over: the framework's helpers call a function with
+    # the config if it asks for one, but their annotations know only functions that ask for more.
 
-    async def _adecide(self, input: LanguageModelInput | Query, config: RunnableConfig) -> RouteDecision:
-        overrides = CallOverrides.from_config(config)
-        plan = await self.pipeline.aplan(_query(input), policy=overrides.policy or self.policy)
-        return self._pinned(plan, overrides).decision
+    def _decide(self, input: RouterInput, config: RunnableConfig) -> RouteDecision:
+        return self._decide_alike([input], [config], policy=self._policy(config))[0]
+
+    async def _adecide(self, input: RouterInput, config: RunnableConfig) -> RouteDecision:
+        return await asyncio.to_thread(self._decide, input, config)
 
     def _decide_batch(
-        self, inputs: list[LanguageModelInput | Query], config: list[RunnableConfig]
+        self, inputs: list[RouterInput], config: list[RunnableConfig]
     ) -> list[RouteDecision | Exception]:
-        batch = _Batch(self, inputs, config)
-        for policy, queries in batch.groups.items():
+        groups: dict[RoutingPolicy | None, list[int]] = defaultdict(list)
+        for row, own in enumerate(config):
+            groups[self._policy(own)].append(row)
+        results: dict[int, RouteDecision | Exception] = {}
+        for policy, rows in groups.items():
+            group = [inputs[row] for row in rows], [config[row] for row in rows]
             try:
-                batch.settle(policy, self.pipeline.plan_batch(queries, policy=policy))
-            except FusionError:  # one query spoils the group: find out which
-                batch.settle(policy, [_attempt(self.pipeline.plan, query, policy=policy) for query in queries])
-        return batch.results
+                results.update(zip(rows, self._decide_alike(*group, policy=policy), strict=True))
+            except FusionError:  # some query spoils the group: find out which
+                results.update(zip(rows, map(self._attempt, *group), strict=True))
+        return [results[row] for row in range(len(inputs))]
 
     async def _adecide_batch(
-        self, inputs: list[LanguageModelInput | Query], config: list[RunnableConfig]
+        self, inputs: list[RouterInput], config: list[RunnableConfig]
     ) -> list[RouteDecision | Exception]:
-        raise NotImplementedError
+        return await asyncio.to_thread(self._decide_batch, inputs, config)
 
-    def _pinned(self, plan: FusionPlan, overrides: CallOverrides) -> FusionPlan:
-        return plan if overrides.route is None else self.pipeline.pin(plan, overrides.route)
+    def _attempt(self, input: RouterInput, config: RunnableConfig) -> RouteDecision | Exception:
+        try:
+            return self._decide(input, config)
+        except FusionError as error:
+            return error
+
+    def _decide_alike(
+        self, inputs: list[RouterInput], configs: list[RunnableConfig], *, policy: RoutingPolicy | None
+    ) -> list[RouteDecision]:
+        plans = self.pipeline.plan_batch([_query(input) for input in inputs], policy=policy)
+        routes = [CallOverrides.from_config(config).route for config in configs]
+        return [
+            (plan if route is None else self.pipeline.pin(plan, route)).decision
+            for plan, route in zip(plans, routes, strict=True)
+        ]
+
+    def _policy(self, config: RunnableConfig) -> RoutingPolicy | None:
+        return CallOverrides.from_config(config).policy or self.policy
+
+
+def _query(input: RouterInput) -> Query:
+    return input if isinstance(input, Query) else Query(messages=to_core(to_messages(input)))

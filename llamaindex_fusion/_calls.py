@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
-from llama_index.core.instrumentation.dispatcher import (
-    active_instrument_tags,  # type: ignore[attr-defined]  # re-exported there, but not declared so
-    instrument_tags,  # type: ignore[attr-defined]  # as above
+from llama_index.core.instrumentation.dispatcher import (  # type: ignore[attr-defined]  # not declared there
+    active_instrument_tags,
+    instrument_tags,
 )
 from llama_index.core.llms.llm import LLM
 

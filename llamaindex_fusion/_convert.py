@@ -113,7 +113,8 @@ class AnswerTally:
             finish_reason: Replaces the one the model gave.
 
         Returns:
-            The answer. Where the integration says nothing, counts are None and the finish reason is `"unknown"`.
+            The answer. Counts of which the integration says nothing are None; such a finish reason is
+            `"unknown"`.
         """
         return Completion(
             text=self._text,

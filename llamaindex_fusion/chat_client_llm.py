@@ -59,7 +59,7 @@ class ChatClientLLM(LLM):
         context_window: Tokens of prompt and answer together, for LlamaIndex to fit its prompts into.
         options: How to generate; None leaves it to the client. Each call may replace single fields with the
             keyword arguments `max_tokens`, `temperature`, `stop` and `seed`.
-        kwargs: LlamaIndex's own fields, for example `system_prompt` or `callback_manager`.
+        **kwargs: LlamaIndex's own fields, for example `system_prompt` or `callback_manager`.
 
     Example:
         ```python
@@ -100,12 +100,12 @@ class ChatClientLLM(LLM):
     @_chat_events
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation."""
-        return self._answer(_text_only(messages), self._options(kwargs)).chat_response()
+        return _chat_response(self._answer(_text_only(messages), self._options(kwargs)))
 
     @_completion_events
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt as a conversation of one user message."""
-        return self._answer(self._prompt(prompt, formatted), self._options(kwargs)).completion_response()
+        return _completion_response(self._answer(self._prompt(prompt, formatted), self._options(kwargs)))
 
     @_chat_events
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -122,13 +122,14 @@ class ChatClientLLM(LLM):
     @_chat_events
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a conversation without blocking the event loop."""
-        return (await self._aanswer(_text_only(messages), self._options(kwargs))).chat_response()
+        return _chat_response(await self._aanswer(_text_only(messages), self._options(kwargs)))
 
     @_completion_events
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt without blocking the event loop."""
-        step = await self._aanswer(self._prompt(prompt, formatted), self._options(kwargs))
-        return step.completion_response()
+        return _completion_response(
+            await self._aanswer(self._prompt(prompt, formatted), self._options(kwargs))
+        )
 
     @_chat_events
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseAsyncGen:
@@ -159,10 +160,10 @@ class ChatClientLLM(LLM):
             raise InvalidPolicyError(message)
         if not kwargs:
             return self.options
-        stop = kwargs.get("stop") or ()
-        named = dict(kwargs) | {"stop": (stop,) if isinstance(stop, str) else tuple(stop)}
-        if "stop" not in kwargs:
-            del named["stop"]
+        named = dict(kwargs)
+        if "stop" in named:
+            stop = named["stop"] or ()
+            named["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         return replace(self.options or GenerationOptions(), **named)
 
     def _answer(self, messages: Sequence[Message], options: GenerationOptions | None) -> _Step:
@@ -178,10 +179,13 @@ class ChatClientLLM(LLM):
             yield replace(whole := self._answer(messages, options), delta=whole.text)
             return
         text = ""
-        with _closing(self.client.stream(messages, options=options)) as pieces:
+        pieces = self.client.stream(messages, options=options)
+        try:
             for piece in pieces:
                 text += piece
                 yield _Step(text=text, delta=piece)
+        finally:
+            _close(pieces)
 
     async def _asteps(
         self, messages: Sequence[Message], options: GenerationOptions | None
@@ -204,21 +208,23 @@ class _Step:
     delta: str | None = None
     raw: dict[str, Any] = field(default_factory=dict)
 
-    def chat_response(self) -> ChatResponse:
-        return ChatResponse(
-            message=ChatMessage(role=MessageRole.ASSISTANT, content=self.text),
-            delta=self.delta,
-            raw=self.raw,
-            additional_kwargs=self._usage(),
-        )
 
-    def completion_response(self) -> CompletionResponse:
-        return CompletionResponse(
-            text=self.text, delta=self.delta, raw=self.raw, additional_kwargs=self._usage()
-        )
+def _chat_response(step: _Step) -> ChatResponse:
+    return ChatResponse(
+        message=ChatMessage(role=MessageRole.ASSISTANT, content=step.text),
+        delta=step.delta,
+        raw=step.raw,
+        additional_kwargs=dict(step.raw.get("usage", {})),
+    )
 
-    def _usage(self) -> dict[str, Any]:
-        return dict(self.raw.get("usage", {}))
+
+def _completion_response(step: _Step) -> CompletionResponse:
+    return CompletionResponse(
+        text=step.text,
+        delta=step.delta,
+        raw=step.raw,
+        additional_kwargs=dict(step.raw.get("usage", {})),
+    )
 
 
 _Response = TypeVar("_Response", ChatResponse, CompletionResponse)
@@ -254,24 +260,19 @@ def _text_only(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
     for message in messages:
         for block in message.blocks:
             if isinstance(block, ImageBlock | AudioBlock | VideoBlock | DocumentBlock):
-                text = (
-                    f"A chat client takes text only, but a message holds a block of type '{block.block_type}'. "
-                    "Route such messages to another LLM, for example with "
-                    "RoutingPolicy(required_capabilities=...)."
+                reason = (
+                    f"A chat client takes text only, but a message holds a '{block.block_type}' block. "
+                    "Route such messages to another LLM: RoutingPolicy(required_capabilities=...)."
                 )
-                raise InvalidPolicyError(text)
+                raise InvalidPolicyError(reason)
     return to_core_messages(messages)
 
 
-@contextlib.contextmanager
-def _closing(pieces: Iterator[str]) -> Iterator[Iterator[str]]:
+def _close(pieces: Iterator[str]) -> None:
     """Close what can be closed: the protocol promises an iterator, not a generator."""
-    try:
-        yield pieces
-    finally:
-        close = getattr(pieces, "close", None)
-        if close is not None:
-            close()
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
 
 
 async def _in_threads(pieces: Iterator[str]) -> AsyncGenerator[str, None]:
@@ -289,5 +290,4 @@ async def _in_threads(pieces: Iterator[str]) -> AsyncGenerator[str, None]:
         if waiting is not None and not waiting.done():
             await asyncio.wait([waiting])
             waiting.exception()  # nobody wants the piece or its failure any more
-        with _closing(pieces):
-            pass
+        await asyncio.to_thread(_close, pieces)

@@ -55,7 +55,7 @@ class FusionLLM(FunctionCallingLLM):
         llms: The native LLMs, by `Candidate.model`.
         policy: Replaces the pipeline's policy. Each call may bring its own with the keyword `policy`, or name
             the candidate to take with the keyword `route`; neither reaches the native LLM.
-        kwargs: LlamaIndex's own fields, for example `system_prompt` or `output_parser`.
+        **kwargs: LlamaIndex's own fields, for example `system_prompt` or `output_parser`.
 
     Raises:
         UnknownCandidateError: If a candidate that the policy can choose has no LLM.
@@ -151,11 +151,15 @@ class FusionLLM(FunctionCallingLLM):
         formatted = self._is_final(formatted)
         return await call.arun(lambda: call.llm.acomplete(_prompt(call), formatted=formatted, **kwargs))
 
-    async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseAsyncGen:
         """Complete a prompt piece by piece without blocking the event loop."""
         call = await self._abegin([_user(prompt)], kwargs)
         formatted = self._is_final(formatted)
-        return await call.astream(lambda: call.llm.astream_complete(_prompt(call), formatted=formatted, **kwargs))
+        return await call.astream(
+            lambda: call.llm.astream_complete(_prompt(call), formatted=formatted, **kwargs)
+        )
 
     def chat_with_tools(  # noqa: PLR0917  # LlamaIndex's signature
         self,
@@ -261,7 +265,7 @@ class FusionLLM(FunctionCallingLLM):
         Args:
             response: A response of this LLM.
             error_on_no_tool_call: Whether a response without tool calls is an error.
-            kwargs: Passed on.
+            **kwargs: Passed on.
 
         Returns:
             The tool calls.
@@ -356,8 +360,8 @@ class FusionLLM(FunctionCallingLLM):
     def _is_final(self, formatted: bool) -> bool:
         """Tell whether a prompt is in its final form for the chosen LLM.
 
-        LlamaIndex's `predict` says so of every prompt. But unless this LLM was given a prompt format, none was
-        applied yet, and only the chosen LLM knows its own.
+        LlamaIndex's `predict` says so of every prompt. But unless this LLM was given a prompt format, none
+        was applied yet, and only the chosen LLM knows its own.
         """
         return formatted and self.completion_to_prompt is not default_completion_to_prompt
 

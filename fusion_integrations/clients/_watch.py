@@ -26,12 +26,15 @@ def settled_text(text: str, stops: Sequence[str]) -> str:
     Held back are half a character (tokens are bytes), what may be the start of a stop text, and trailing
     whitespace.
     """
+    answer, has_stopped = cut_at_stop(text, stops)
+    if has_stopped:
+        return answer
     text = text.rstrip("\ufffd")
     held = max(
         (n for stop in stops for n in range(1, len(stop)) if text.endswith(stop[:n])),
         default=0,
     )
-    return cut_at_stop(text[: len(text) - held], stops)[0]
+    return text[: len(text) - held].strip()
 
 
 class GenerationWatch:

@@ -6,11 +6,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from fusion_integrations._optional import require
 from fusion_integrations.clients.gguf_weights import file_sha256, find_converted, safetensors_from_gguf
 from fusion_integrations.clients.transformers_client import TransformersClient
-from fusion_integrations.errors import MissingDependencyError
+from fusion_integrations.errors import CandidatesFileError, MissingDependencyError
 from fusion_integrations.prompts import read_versioned_text
 from fusion_integrations.types import GenerationOptions
 
@@ -18,6 +20,7 @@ __all__ = [
     "DEMO_CLIENTS",
     "GEMMA",
     "SMOLLM2",
+    "demo_client",
     "few_shot_examples",
     "gemma_client",
     "smollm2_client",
@@ -82,10 +85,39 @@ def gemma_client(n_threads: int = 2, *, batch_size: int = 64) -> TransformersCli
     )
 
 
-DEMO_CLIENTS: Mapping[str, Callable[[int], TransformersClient]] = {
-    SMOLLM2: smollm2_client,
-    GEMMA: gemma_client,
-}
+DEMO_CLIENTS: Mapping[str, Callable[[int], TransformersClient]] = MappingProxyType(
+    {SMOLLM2: smollm2_client, GEMMA: gemma_client}
+)
+
+
+def demo_client(
+    model_name: str,
+    settings: Mapping[str, Any],
+    folder: Path,  # noqa: ARG001 - a ClientFactory gets it; these weights lie in packages
+) -> TransformersClient:
+    """Make the client of a model in a candidates file whose client kind is `demo`.
+
+    Args:
+        model_name: `"smollm2-135m"` or `"gemma-3-270m"`.
+        settings: Nothing, or `n_threads`.
+        folder: Not used.
+
+    Returns:
+        The client.
+
+    Raises:
+        CandidatesFileError: If the model or a setting is unknown.
+        MissingDependencyError: If the package with the model's weights is not installed.
+    """
+    n_threads = settings.get("n_threads", 2)
+    unknown = sorted(settings.keys() - {"n_threads"})
+    if model_name not in DEMO_CLIENTS or unknown or not isinstance(n_threads, int):
+        message = (
+            f"The client kind 'demo' cannot make model '{model_name}' with {dict(settings)}. It has the "
+            f"models {', '.join(DEMO_CLIENTS)} and the setting n_threads, a whole number."
+        )
+        raise CandidatesFileError(message)
+    return DEMO_CLIENTS[model_name](n_threads)
 
 
 def few_shot_examples() -> tuple[tuple[tuple[str, str], ...], int]:

@@ -45,7 +45,7 @@ class SentenceTransformerEmbedder:
             name = MINILM_NAME
         else:
             # A folder's own name, so that the identity does not hold one machine's path.
-            name = Path(model).resolve().name if Path(model).is_dir() else str(model)
+            name = Path(model).absolute().name if Path(model).is_dir() else str(model)
         try:
             self._model: Any = sentence_transformers.SentenceTransformer(
                 str(model), device=device, trust_remote_code=False

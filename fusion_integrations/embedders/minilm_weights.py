@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -89,6 +88,9 @@ def find_onnx_folder() -> Path:
     if _is_complete(folder):
         logger.info("Using the %s weights cached in %s", MINILM_NAME, folder)
         return folder
+    if folder.exists():
+        message = f"The cached weights in {folder} are incomplete. Delete that folder; it is made anew."
+        raise ArtifactFormatError(message)
     packaged = find_packaged_folder()
     absent = [name for name in _NEEDED_TO_EXPORT if importlib.util.find_spec(name) is None]
     if packaged is not None and not absent:
@@ -110,15 +112,14 @@ def _publish(folder: Path, write: Callable[[Path], None]) -> Path:
             staging = Path(parent) / folder.name
             staging.mkdir()
             write(staging)
-            # A folder with files in it is never replaced: then the rename fails, and what is there counts.
-            with contextlib.suppress(OSError):
+            try:
                 staging.rename(folder)
+            except OSError:  # as it is when another process was faster: a folder with files is never replaced
+                if not _is_complete(folder):
+                    raise
     except OSError as error:
         message = f"Cannot write {MINILM_NAME} to {folder}: {error}. Free space, or set FUSION_CACHE."
         raise ArtifactWriteError(message) from error
-    if not _is_complete(folder):
-        message = f"The cached weights in {folder} are incomplete. Delete that folder; it is made anew."
-        raise ArtifactFormatError(message)
     return folder
 
 

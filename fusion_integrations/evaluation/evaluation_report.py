@@ -93,23 +93,25 @@ class EvaluationReport:
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before trusting the numbers, one sentence each."""
         found = []
+        n_held_out = self.n_queries + self.n_left_out + self.n_leaked
         if self.n_left_out:
             found.append(
-                f"{self.n_left_out} queries were left out: not every candidate has a scored answer to them. "
-                "If failed calls are the reason, the result says nothing about reliability."
+                f"Left out because not every candidate has a scored answer: {self.n_left_out} of {n_held_out} "
+                "queries. If failed calls are the reason, the result says nothing about reliability."
             )
         if self.n_leaked:
             found.append(
-                f"{self.n_leaked} queries were left out: they or near-duplicates are in the training logs."
+                "Left out because training saw them or near-duplicates: "
+                f"{self.n_leaked} of {n_held_out} queries."
             )
         if self.n_unseen_task:
             found.append(
-                f"{self.n_unseen_task} queries have no task known from training: there, Best per Task is "
-                "Best Single."
+                "Without a task known from training, so that Best per Task is Best Single: "
+                f"{self.n_unseen_task} of {self.n_queries} queries."
             )
         if self.trained_elsewhere:
             found.append(
-                f"{', '.join(self.trained_elsewhere)}: trained on other logs than the given training logs. "
+                f"Trained on other logs than the given training logs: {', '.join(self.trained_elsewhere)}. "
                 "Queries seen in training may be among the replayed ones."
             )
         if self.n_groups < _MIN_GROUPS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +11,14 @@ from fusion_integrations.evaluation.evaluation_report import EvaluationReport, E
 
 __all__ = ["render_table", "verdict_lines"]
 
+_NUMBER_COLUMNS = (  # broken by hand so that the table fits 80 columns
+    "performance",
+    "USD per\n1000\nqueries",
+    "reward",
+    "reward gain",
+    "performance gain",
+    "left the\ndefault",
+)
 _WORDS: dict[Verdict, str] = {
     "better": "better than Best Single",
     "worse": "worse than Best Single",
@@ -55,17 +64,12 @@ def verdict_lines(report: EvaluationReport, *, policy: str) -> list[str]:
 
 
 def _policy_table(report: EvaluationReport, policy: str) -> Table:
-    table = Table(title=Text(_policy_title(report, policy)))
-    table.add_column("strategy")
-    for heading in ("performance", "cost (USD per 1000 queries)", "reward"):
-        table.add_column(heading, justify="right")
-    table.add_column(f"reward vs {BEST_SINGLE} [{report.level:.0%} interval]", justify="right")
-    table.add_column(f"performance vs {BEST_SINGLE} [{report.level:.0%} interval]", justify="right")
-    table.add_column("left the default", justify="right")
+    table = _table(_policy_title(report, policy), text_columns=("strategy",), number_columns=_NUMBER_COLUMNS)
     rows = [row for row in report.rows if row.policy == policy]
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ends_baselines = following is not None and following.is_router and not row.is_router
         table.add_row(*_cells(row), end_section=ends_baselines)
+    _add_caption_line(table, f"Gains are over {BEST_SINGLE}, with {report.level:.0%} intervals.")
     for line in verdict_lines(report, policy=policy):
         _add_caption_line(table, line)
     return table
@@ -85,7 +89,7 @@ def _cells(row: EvaluationRow) -> list[Text]:
         for text in (
             row.strategy,
             f"{row.performance:.3f}",
-            "unknown" if row.cost_usd is None else f"{1000 * row.cost_usd:,.4f}",
+            _cost_text(row.cost_usd),
             f"{row.reward:.3f}",
             "" if is_reference else str(row.reward_gain),
             "" if is_reference else str(row.performance_gain),
@@ -94,19 +98,34 @@ def _cells(row: EvaluationRow) -> list[Text]:
     ]
 
 
+def _cost_text(cost_usd: float | None) -> str:
+    if cost_usd is None:
+        return "unknown"
+    cost = 1000 * cost_usd
+    return f"{cost:,.2f}" if cost >= 10 else f"{cost:.4f}"  # a small local model costs cents per 1000 queries
+
+
 def _task_table(report: EvaluationReport) -> Table:
-    table = Table(title=Text("performance by task"))
-    table.add_column("policy")
-    table.add_column("task")
-    table.add_column("queries", justify="right")
-    strategies = list(dict.fromkeys(row.strategy for row in report.rows))
-    for strategy in strategies:
-        table.add_column(Text(strategy), justify="right")
+    strategies = tuple(dict.fromkeys(row.strategy for row in report.rows))
+    table = _table(
+        "performance by task", text_columns=("policy", "task"), number_columns=("queries", *strategies)
+    )
     for policy in report.policies:
         rows = [row for row in report.rows if row.policy == policy]
         for position, (task, n_queries) in enumerate(report.tasks.items(), start=1):
             cells = [policy, task, str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows)]
             table.add_row(*map(Text, cells), end_section=position == len(report.tasks))
+    return table
+
+
+def _table(title: str, *, text_columns: tuple[str, ...], number_columns: tuple[str, ...]) -> Table:
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for heading in (*text_columns, *number_columns):
+        table.add_column(
+            Text(heading),
+            justify="right" if heading in number_columns else "left",
+            overflow="fold",  # a narrow terminal must not cut anything off
+        )
     return table
 
 

@@ -142,7 +142,9 @@ def record_from_frame_row(row: Mapping[str, Any]) -> tuple[LogRecord, list[Score
     Raises:
         ValueError: If the row is no valid record.
     """
-    record = LogRecord(messages=json.loads(row["messages"] or "null"), **{name: row[name] for name in _RECORD_FIELDS})
+    record = LogRecord(
+        messages=json.loads(row["messages"] or "null"), **{name: row[name] for name in _RECORD_FIELDS}
+    )
     scores = [
         Score(
             record_id=record.record_id,

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
 
-
+from fusion_integrations.artifacts import save_artifact
+from fusion_integrations.embedders import check_identity, load_embedder
+from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.decision import DecisionBasis, RouteDecision, decide
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.router_artifact import (
+    WEIGHTS_FILE,
+    read_router,
+    router_bytes,
+    router_card,
+    router_details,
+)
 from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.router_weights import RouterWeights
-from fusion_integrations.types import Candidate, PriceTable, Query
+from fusion_integrations.types import QUERY_TEXT_VERSION, Candidate, PriceTable, Query
 
 __all__ = ["RouterModel"]
 
@@ -97,3 +107,66 @@ class RouterModel:
         if not queries:
             return []
         return decide(self.predict(queries), policy, basis=self.basis, prices=prices)
+
+    def save_pretrained(self, folder: str | Path) -> Self:
+        """Save the router as an artifact folder; an existing router there is replaced in one step.
+
+        Args:
+            folder: Where to.
+
+        Returns:
+            The router with its artifact digest, which decisions and logs then carry.
+
+        Raises:
+            ArtifactWriteError: If it cannot be written; what was there is unchanged.
+        """
+        manifest = save_artifact(
+            folder,
+            kind="router",
+            files={WEIGHTS_FILE: router_bytes(self.weights, self.basis)},
+            card=router_card(self.weights, self.basis, self.metrics),
+            candidates=[candidate.to_json() for candidate in self.candidates],
+            embedder=self.embedder.identity,
+            query_text_version=QUERY_TEXT_VERSION,
+            arguments=self.arguments,
+            log_fingerprint=self.log_fingerprint,
+            metrics=self.metrics,
+            details=router_details(self.weights, self.basis),
+        )
+        return replace(self, basis=replace(self.basis, artifact=manifest.digest))
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, *, embedder: Embedder | None = None, expected_digest: str | None = None
+    ) -> Self:
+        """Load a saved router.
+
+        Args:
+            folder: Where it lies.
+            embedder: The embedder it was trained with. Default: the built-in one of that identity.
+            expected_digest: Digest the artifact must have; protects against tampering.
+
+        Returns:
+            The router.
+
+        Raises:
+            ArtifactNotFoundError: If there is no artifact.
+            ArtifactFormatError: If it is damaged, of another kind or of a newer release.
+            EmbedderMismatchError: If the embedder differs from the one it was trained with.
+        """
+        artifact, weights, basis = read_router(folder, expected_digest=expected_digest)
+        manifest = artifact.manifest
+        if manifest.embedder is None:
+            message = f"{folder} does not say which embedder it was trained with. Save it again."
+            raise ArtifactFormatError(message)
+        if embedder is None:
+            embedder = load_embedder(manifest.embedder)
+        check_identity(manifest.embedder, embedder.identity)
+        return cls(
+            weights=weights,
+            basis=basis,
+            embedder=embedder,
+            arguments=manifest.arguments,
+            log_fingerprint=manifest.log_fingerprint,
+            metrics=manifest.metrics,
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class SourceRow:
     problem: str = ""
 
 
-def check_columns(path: Path, wanted: Collection[str]) -> None:
+def check_columns(path: Path, wanted: Sequence[str]) -> None:
     """Make sure a file has the wanted columns.
 
     Args:
@@ -72,7 +72,7 @@ def check_columns(path: Path, wanted: Collection[str]) -> None:
         raise LogSchemaError(message)
 
 
-def read_rows(path: Path, columns: Collection[str]) -> Iterator[SourceRow]:
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[SourceRow]:
     """Read a file row by row.
 
     Args:
@@ -109,10 +109,11 @@ class _Readable:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, (OSError, pl.exceptions.PolarsError, csv.Error)):
-            raise LogSchemaError(f"'{self._path}' cannot be read: {error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise LogSchemaError(f"'{self._path}' cannot be read: {reason}") from error
 
 
-def _columns(path: Path, wanted: Collection[str]) -> list[str]:
+def _columns(path: Path, wanted: Sequence[str]) -> list[str]:
     suffix = path.suffix.lower()
     if suffix == _PARQUET:
         return pl.scan_parquet(path).collect_schema().names()
@@ -127,8 +128,8 @@ def _columns(path: Path, wanted: Collection[str]) -> list[str]:
         return next(csv.reader(file, delimiter=_DELIMITERS[suffix]), [])
 
 
-def _parquet_rows(path: Path, columns: Collection[str]) -> Iterator[SourceRow]:
-    table = pl.scan_parquet(path).select(sorted(columns))
+def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[SourceRow]:
+    table = pl.scan_parquet(path).select(columns)
     number = 0
     while True:
         part = table.slice(number, _PARQUET_SLICE).collect()

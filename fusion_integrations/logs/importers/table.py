@@ -149,9 +149,10 @@ def import_table(
             f"assignment must be one of {', '.join(get_args(Assignment))}, got '{assignment}'."
         )
     by_field: dict[str, str] = columns.model_dump(exclude_none=True)
-    check_columns(path, set(by_field.values()))
+    used = sorted(set(by_field.values()))
+    check_columns(path, used)
     return store_rows(
-        read_rows(path, set(by_field.values())),
+        read_rows(path, used),
         store,
         convert=_RowConverter(by_field, source=source, assignment=assignment, now=now or datetime.now(UTC)),
         source=source,

@@ -85,6 +85,8 @@ def fit_cluster_head(config: ClusterHeadConfig, inputs: HeadInputs) -> ClusterHe
         weights, bias = _kmeans_scores(config, inputs)
     else:
         weights, bias = _task_scores(config, inputs, labels)
+    # One memory layout before and after saving: matrix products then round alike.
+    weights = np.ascontiguousarray(weights)
     memberships = _softmax(inputs.features @ weights + bias)
     return ClusterHead(
         weights=weights, bias=bias, means=_shrunk_means(memberships, inputs.targets, config.shrinkage)

@@ -327,7 +327,7 @@ print(n_failures)
 def test_save_when_two_processes_save_and_one_reads_then_every_load_is_whole(tmp_path):
     folder = tmp_path / "router"
     run("save(1)", folder)
-    script = "for number in range(150): save(1 + number % 2)"
+    script = "for number in range(40): save(1 + number % 2)"
     command = [sys.executable, "-c", SAVE_NUMBER + script, str(folder)]
     writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     n_loads = 0

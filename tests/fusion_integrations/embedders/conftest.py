@@ -14,7 +14,7 @@ def varied_texts() -> list[str]:
         "What is 17 * 24?",
         "Wie hoch ist die Zugspitze, gemessen über Normalnull?",
         "Où est la bibliothèque ? Ça dépend…",
-        "東京の人口は何人ですか？",
+        "東京の人口は何人ですか",
         "Сколько будет дважды два?",
         "كم عدد الكواكب في المجموعة الشمسية؟",
         "कितने ग्रह हैं?",

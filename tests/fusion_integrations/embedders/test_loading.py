@@ -30,7 +30,7 @@ def test_load_when_the_identity_is_a_hash_of_other_size_then_has_that_size():
 
 
 def test_load_when_the_name_is_unknown_then_lists_the_names():
-    with pytest.raises(InvalidPolicyError, match="no embedder 'gpt'. Known: 'hash', 'minilm'"):
+    with pytest.raises(InvalidPolicyError, match=r"no embedder 'gpt'\. Known: 'hash', 'minilm'"):
         load_embedder("gpt")
 
 

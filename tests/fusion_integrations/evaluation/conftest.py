@@ -95,7 +95,7 @@ TEST_ROWS = (
 def hand_made_router(
     columns: Sequence[Candidate] = (SMALL, LARGE), *, log_fingerprint: str = ""
 ) -> RouterModel:
-    """A router that expects 0.1 / 0.9 of small / large on sums and 0.8 / 0.1 elsewhere, cost as in COST_USD."""
+    """A router that expects 0.1 / 0.9 of small / large on sums, 0.8 / 0.1 elsewhere, and COST_USD."""
     expected = {"small": (0.1, 0.8), "large": (0.9, 0.1)}
     n_features = 2 + text_features(["any"]).shape[1]
     select = np.zeros((n_features, 2), dtype=np.float32)

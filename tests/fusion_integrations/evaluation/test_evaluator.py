@@ -110,7 +110,8 @@ def test_best_single_gains_exactly_nothing_over_itself(evaluate):
 def test_cost_scale_when_the_policy_states_one_is_used_for_all(evaluate):
     policy = RoutingPolicy(cost_weight=0.5, cost_scale_usd=2.0, margin_z=0.0)
     report = evaluate(policies={"stated": policy})
-    # small (-0.0625, 0.4375, 0.4375, 0.1875), large (0.25, 0.25, -0.25, -0.25): best (0.25 + 2 * 0.4375 + 0.1875)
+    # small (-0.0625, 0.4375, 0.4375, 0.1875), large (0.25, 0.25, -0.25, -0.25):
+    # best 0.25 + 0.4375 + 0.4375 + 0.1875
     assert report.cost_scale_usd == {"stated": 2.0}
     assert cells(report, "stated")["Oracle"].reward == 1.3125 / 4
 
@@ -124,7 +125,7 @@ def test_queries_when_an_answer_is_missing_are_left_out_and_counted(evaluate, te
     failed = ("nobody scored this", "prose", {"small": (None, 0.25), "large": (None, 1.0)})
     report = evaluate(rows=(*partial, failed))
     assert (report.n_queries, report.n_left_out) == (3, 2)  # a query without any log row is none
-    assert "2 queries were left out: not every candidate" in report.warnings[0]
+    assert "scored answer: 2 of 5 queries" in report.warnings[0]
 
 
 def test_queries_when_a_cost_is_missing_are_left_out_only_if_cost_counts(evaluate, test_rows):
@@ -142,7 +143,7 @@ def test_queries_when_seen_in_training_are_left_out_and_counted(evaluate, make_r
     report = evaluate(rows=(*test_rows, same, alike))
     assert (report.n_queries, report.n_leaked, report.n_left_out) == (4, 2, 0)
     assert report.rows == evaluate().rows
-    assert any("training logs" in warning for warning in report.warnings)
+    assert any("near-duplicates: 2 of 6 queries" in warning for warning in report.warnings)
 
 
 def test_queries_when_seen_unscored_in_training_count_as_seen(evaluate, test_rows, train_rows):
@@ -343,7 +344,7 @@ _NOUNS = ("rivers", "coins", "trains", "bread", "harbours", "brothers", "apples"
 
 
 def trained_and_evaluated(make_logs, make_row, score):
-    """Train on 100 and evaluate on 60 different queries, half of them sums; score(is_sum) gives both scores."""
+    """Train on 100, evaluate on 60 other queries, half of them sums; score(is_sum) gives both scores."""
     rows = [
         make_row(f"{verb} the {noun} {'as a sum' if is_sum else 'in a poem'}", None, *score(is_sum))
         for verb, noun, is_sum in itertools.product(_VERBS, _NOUNS, (True, False))

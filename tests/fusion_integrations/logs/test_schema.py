@@ -61,7 +61,7 @@ def test_record_when_changed_then_raises(make_record):
         ({"messages": (Message(role="user", content="\ud800"),)}, "surrogates"),
         ({"messages": (Message(role="user", content=7),)}, "content"),
         ({"response": "\ud800"}, "surrogates"),
-        ({"created_at": datetime(2026, 1, 1)}, "timezone"),  # noqa: DTZ001
+        ({"created_at": datetime(2026, 1, 1)}, "timezone"),
         ({"created_at": "0001-01-01T00:00:00+05:00"}, "outside the years"),
         ({"input_tokens": -1}, "input_tokens"),
         ({"input_tokens": 2**63}, "input_tokens"),

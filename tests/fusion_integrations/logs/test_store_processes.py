@@ -28,7 +28,9 @@ with LogStore.open(path) as store:
                       response="an answer " * 20, created_at=now, source="test")
             for i, id in enumerate(ids)
         ]
-        scores = [Score(record_id=id, kind="judge", scorer="s", version="", value=1, created_at=now) for id in ids]
+        scores = [
+            Score(record_id=id, kind="judge", scorer="s", version="", value=1, created_at=now) for id in ids
+        ]
         result = store.add(records, scores)
         print(batch, result.n_added, flush=True)
 """

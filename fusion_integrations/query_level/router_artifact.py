@@ -1,0 +1,126 @@
+"""How a router is laid out on disk: arrays in one safetensors file, everything else in the manifest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fusion_integrations.artifacts import LoadedArtifact, load_artifact
+from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
+from fusion_integrations.query_level.decision import DecisionBasis
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.router_weights import RouterWeights
+from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
+from fusion_integrations.types import QUERY_TEXT_VERSION, Candidate
+
+__all__ = ["WEIGHTS_FILE", "read_router", "router_bytes", "router_card", "router_details"]
+
+WEIGHTS_FILE = "weights.safetensors"
+_AVERAGES = ("performance_members", "input_tokens", "output_tokens", "logged_cost_usd")
+
+
+class _Details(BaseModel):
+    """What the manifest of a router holds under `details`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    head: str
+    n_members: Annotated[int, Field(ge=1)]
+    text_features_version: int
+    cost_scale_usd: float | None
+    # Margin by cost weight; None stands for infinity, which JSON does not have.
+    margins: tuple[tuple[float, float | None], ...]
+
+
+def router_details(weights: RouterWeights, basis: DecisionBasis) -> dict[str, JsonValue]:
+    """Return the JSON half of a router."""
+    margins = tuple(
+        (weight, margin if math.isfinite(margin) else None) for weight, margin in basis.margin_z.items()
+    )
+    details = _Details(
+        head=weights.head_name,
+        n_members=len(weights.members),
+        text_features_version=TEXT_FEATURES_VERSION,
+        cost_scale_usd=basis.cost_scale_usd,
+        margins=margins,
+    )
+    return details.model_dump(mode="json")
+
+
+def router_bytes(weights: RouterWeights, basis: DecisionBasis) -> bytes:
+    """Return the content of the safetensors file: the other half of a router."""
+    averages = {f"average.{name}": getattr(basis.average, name) for name in _AVERAGES}
+    tensors = weights.tensors() | averages
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+
+
+def router_card(weights: RouterWeights, basis: DecisionBasis, metrics: Mapping[str, Any]) -> str:
+    """Return the model card, Markdown."""
+    performance, cost = basis.average.performance[0], basis.average.logged_cost_usd[0]
+    rows = "\n".join(
+        f"| {candidate.id} | {candidate.model or 'tool'} | {candidate.prompt_mode} | {performance[i]:.3f} "
+        f"| {'unknown' if np.isnan(cost[i]) else f'{cost[i] * 1000:.4f}'} |"
+        for i, candidate in enumerate(weights.candidates)
+    )
+    return (
+        "# Router\n\n"
+        f"Chooses among {len(weights.candidates)} candidates; head `{weights.head_name}`, trained on "
+        f"{metrics.get('n_queries', '?')} logged queries.\n\n"
+        "| candidate | model | prompt mode | mean performance | USD per 1000 calls |\n"
+        f"| --- | --- | --- | --- | --- |\n{rows}\n\n"
+        "```python\nfrom fusion_integrations import RouterModel\n\n"
+        'router = RouterModel.from_pretrained("path/to/this/folder")\n'
+        'print(router.route("What is 17 * 24?").reason)\n```\n'
+    )
+
+
+def read_router(
+    folder: str | Path, *, expected_digest: str | None = None
+) -> tuple[LoadedArtifact, RouterWeights, DecisionBasis]:
+    """Load a router's manifest, weights and basis.
+
+    Raises:
+        ArtifactNotFoundError: If there is no artifact.
+        ArtifactFormatError: If it is damaged, of another kind or of a newer release.
+    """
+    artifact = load_artifact(folder, kind="router", expected_digest=expected_digest)
+    manifest = artifact.manifest
+    try:
+        details = _Details.model_validate(manifest.details)
+        candidates = tuple(Candidate.from_json(candidate) for candidate in manifest.candidates)
+        tensors = load(artifact.read_bytes(WEIGHTS_FILE))
+        averages = {name: tensors[f"average.{name}"] for name in _AVERAGES}
+    except (ValidationError, InvalidPolicyError, SafetensorError, KeyError, TypeError) as error:
+        message = f"{folder} is not a router this release can read: {error}. Save it again."
+        raise ArtifactFormatError(message) from error
+    _check_versions(folder, details, manifest.query_text_version)
+    weights = RouterWeights.from_tensors(
+        tensors, candidates=candidates, head_name=details.head, n_members=details.n_members
+    )
+    basis = DecisionBasis(
+        average=Prediction(candidates=candidates, **averages),
+        cost_scale_usd=details.cost_scale_usd,
+        margin_z={weight: math.inf if margin is None else margin for weight, margin in details.margins},
+        artifact=manifest.digest,
+    )
+    return artifact, weights, basis
+
+
+def _check_versions(folder: str | Path, details: _Details, query_text_version: int | None) -> None:
+    for name, found, ours in (
+        ("query text", query_text_version, QUERY_TEXT_VERSION),
+        ("text features", details.text_features_version, TEXT_FEATURES_VERSION),
+    ):
+        if found != ours:
+            message = (
+                f"{folder} was trained with version {found} of the {name}; this release computes version "
+                f"{ours}. Use the release it was trained with, or retrain."
+            )
+            raise ArtifactFormatError(message)

@@ -1,0 +1,67 @@
+"""Streams of protocol events (`stream_events(version="v3")`) fed by a routed call.
+
+Imported at the first use, since older releases of langchain-core have no such streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
+
+__all__ = ["AsyncRoutedStream", "RoutedStream"]
+
+Event = Mapping[str, Any]
+
+
+class RoutedStream(ChatModelStream):
+    """Hands on the events of a routed call as its reader asks for them.
+
+    Args:
+        events: The call's events. Nothing is called before the first is asked for.
+    """
+
+    def __init__(self, events: Iterator[Event]) -> None:
+        super().__init__()
+        self._routed_events = events
+        self.bind_pump(self._pump)
+
+    def _pump(self) -> bool:
+        try:
+            event = next(self._routed_events, None)
+        except BaseException as error:  # reaches the reader through the stream
+            self.fail(error)
+            return False
+        if event is None:
+            return False
+        self.dispatch(event)
+        return True
+
+
+class AsyncRoutedStream(AsyncChatModelStream):
+    """Hands on the events of a routed call from a task of its own, which `aclose` cancels.
+
+    Args:
+        events: The call's events. Nothing is called before the stream is read.
+    """
+
+    def __init__(self, events: AsyncIterator[Event]) -> None:
+        super().__init__()
+        self._routed_events = events
+        self.set_start(self._start)
+
+    async def _start(self) -> None:
+        if self._producer_task is None:
+            self._producer_task = asyncio.get_running_loop().create_task(self._produce())
+
+    async def _produce(self) -> None:
+        try:
+            async for event in self._routed_events:
+                self.dispatch(event)
+        except asyncio.CancelledError as error:
+            self.fail(error)
+            raise
+        except BaseException as error:  # reaches the reader through the stream
+            self.fail(error)

@@ -1,0 +1,44 @@
+import pytest
+from llama_index.core import Document, VectorStoreIndex
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.embeddings.mock_embed_model import MockEmbedding
+
+from fusion_integrations.demo.models import smollm2_client
+from fusion_integrations.logs.store import LogStore
+from fusion_integrations.pipeline import FusionPipeline
+from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.testing import tiny_prices
+from fusion_integrations.types import GenerationOptions
+from llamaindex_fusion import ChatClientLLM, FusionLLM, LlamaIndexChatClient
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+async def test_real_model_answers_through_router_stream_and_query_engine(
+    model_router: RouterModel, store: LogStore
+) -> None:
+    options = GenerationOptions(max_tokens=24)
+    leaf = ChatClientLLM(smollm2_client(1), context_window=2048, options=options)
+    pipeline = FusionPipeline(model_router, prices=tiny_prices(), store=store)
+    policy = RoutingPolicy(allowed=frozenset({"writer"}))
+    llm = FusionLLM(pipeline, llms={"tiny-prose": leaf}, policy=policy)
+    messages = [ChatMessage(content="What is the capital of France?")]
+
+    whole = llm.chat(messages)
+    chunks = [chunk async for chunk in await llm.astream_chat(messages)]
+    index = VectorStoreIndex.from_documents(
+        [Document(text="The capital of France is Paris.")], embed_model=MockEmbedding(embed_dim=4)
+    )
+    from_index = index.as_query_engine(llm=llm).query("What is the capital of France?")
+    back = LlamaIndexChatClient(leaf, name="smollm2-135m")
+    streamed_back = "".join(back.stream(pipeline.plan("What is the capital of France?").messages))
+
+    assert "Paris" in (whole.message.content or "")
+    assert whole.additional_kwargs["fusion"]["cost_usd"] > 0
+    assert chunks[-1].message.content == whole.message.content == streamed_back
+    assert len(chunks) > 3
+    assert "Paris" in str(from_index)
+    records = list(store.records())
+    assert [record.candidate_id for record in records] == ["writer"] * 3
+    assert records[0].output_tokens == whole.additional_kwargs["completion_tokens"]
