@@ -6,6 +6,7 @@ Imported at the first use, since older releases of langchain-core have no such s
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ from langchain_core.language_models.chat_model_stream import AsyncChatModelStrea
 __all__ = ["AsyncRoutedStream", "RoutedStream"]
 
 Event = Mapping[str, Any]
+
+_FINISH = "message-finish"
 
 
 class RoutedStream(ChatModelStream):
@@ -31,6 +34,8 @@ class RoutedStream(ChatModelStream):
     def _pump(self) -> bool:
         try:
             event = next(self._routed_events, None)
+            if event is not None and event["event"] == _FINISH:
+                deque(self._routed_events, maxlen=0)  # nobody reads on after it: end the router's run first
         except BaseException as error:  # reaches the reader through the stream
             self.fail(error)
             return False
@@ -57,9 +62,15 @@ class AsyncRoutedStream(AsyncChatModelStream):
             self._producer_task = asyncio.get_running_loop().create_task(self._produce())
 
     async def _produce(self) -> None:
+        finish: Event | None = None
         try:
             async for event in self._routed_events:
-                self.dispatch(event)
+                if event["event"] == _FINISH:
+                    finish = event  # tells the reader that all is done, so the router's run ends first
+                else:
+                    self.dispatch(event)
+            if finish is not None:
+                self.dispatch(finish)
         except asyncio.CancelledError as error:
             self.fail(error)
             raise

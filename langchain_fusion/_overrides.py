@@ -96,5 +96,6 @@ def with_own_settings(model: BaseChatModel, config: RunnableConfig | None) -> Ru
                 given.add_handler(handler, inherit=True)
             own["callbacks"] = given
         else:
-            own["callbacks"] = [*(given or []), *handlers]
+            given = given or []
+            own["callbacks"] = [*given, *(handler for handler in handlers if handler not in given)]
     return own

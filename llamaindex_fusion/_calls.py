@@ -85,7 +85,10 @@ class PlannedCall:
         return self._marked(response)
 
     def stream(self, ask: Callable[[], Generator[_Response, None, None]]) -> Generator[_Response, None, None]:
-        """Start a stream now; its responses come marked, and its end, failure or abandonment is recorded."""
+        """Start a stream now; its responses come marked, and its end, failure or abandonment is recorded.
+
+        A stream of which nothing is read leaves no record, since nothing is known of its answer.
+        """
         try:
             with self._tags():
                 responses = ask()

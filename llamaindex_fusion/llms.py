@@ -273,9 +273,10 @@ class FusionLLM(FunctionCallingLLM):
         Raises:
             UnknownCandidateError: If the response does not say which of the LLMs gave it.
         """
-        if not error_on_no_tool_call and not response.message.blocks:
+        mark = response.additional_kwargs.get(DECISION_KEY)
+        if mark is None and not response.message.blocks and not error_on_no_tool_call:
             return []  # LlamaIndex's agents ask this of the empty response that stands for an empty stream
-        model = response.additional_kwargs.get(DECISION_KEY, {}).get("model")
+        model = mark["model"] if mark else ""
         llm = self.llms.get(model)
         if not isinstance(llm, FunctionCallingLLM):
             message = (

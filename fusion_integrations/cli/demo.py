@@ -1,4 +1,5 @@
 """`fusion demo`: from the shipped log to a routed answer in both frameworks, with models that really run."""
+# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 
@@ -7,36 +8,42 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from fusion_integrations.cli.output import JsonOption, print_json, verb
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from fusion_integrations.demo.walkthrough import SampleComparison
+    from fusion_integrations.evaluation.evaluation_report import EvaluationReport
+    from fusion_integrations.protocols import ChatClient, Embedder
+    from fusion_integrations.query_level.router_model import RouterModel
 
 __all__ = ["demo"]
 
-_N_SAMPLE = 6
 
-
-@verb
 def demo(
     out: Annotated[
-        Path | None, typer.Option(help="Where to keep the trained router. Default: a folder that is removed.")
+        Path | None, typer.Option(help="Where to keep the trained router. Default: it is removed.")
     ] = None,
     sample: Annotated[
-        int, typer.Option(help="Queries to collect again live, with every candidate.", min=1, max=200)
-    ] = _N_SAMPLE,
+        int, typer.Option(help="Queries to collect again, live, from every candidate.", min=1, max=200)
+    ] = 6,
     as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
-    """Train a router on the shipped log of real answers, measure it, and use it in both frameworks."""
-    console = Console(stderr=as_json)
-    with tempfile.TemporaryDirectory() as scratch:
-        result = _run(console, folder=Path(scratch), out=out or Path(scratch) / "router", n_sample=sample)
-    if as_json:
-        print_json(result)
+    """Train a router on a log of real answers, measure it, and use it in LangChain and LlamaIndex."""
+    with terminal(as_json=as_json, debug=debug) as place, tempfile.TemporaryDirectory() as scratch:
+        # What is shown appears while the models work, so it is printed at once and not through `place`.
+        console = Console(stderr=as_json, markup=False, emoji=False, highlight=False)
+        folder = Path(scratch)
+        result = _run(console, folder=folder, out=out or folder / "router", n_sample=sample)
+        place.show(result)
 
 
 def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[str, Any]:
@@ -55,7 +62,7 @@ def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[st
     console.print(
         f"{logs.height} real answers of {logs['candidate_id'].n_unique()} candidates to "
         f"{logs['query_id'].n_unique()} queries; {held_out['query_id'].n_unique()} of them are held out.\n"
-        f"Collected with [bold]{escape(origin['command'])}[/bold]\nPrices are nominal: the models run here."
+        f"Collected with {origin['command']}\nPrices are nominal: the models run here."
     )
     clients = _load_clients(console)
     _title(console, f"2. Collecting {n_sample} queries again, live")
@@ -63,12 +70,12 @@ def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[st
     _title(console, "3. Training: one router a head")
     embedder = load_embedder("minilm")
     routers = _train(console, train_logs, embedder)
-    _title(console, f"4. The held-out queries, replayed from the log ({escape(str(embedder.identity))})")
+    _title(console, f"4. The held-out queries, replayed from the log ({embedder.identity})")
     report = _evaluate(console, routers, held_out=held_out, train_logs=train_logs)
     # The default head is saved, not the one that did best above: that choice would have seen the test.
     routers["cluster"].save_pretrained(out)
     router = RouterModel.from_pretrained(out, embedder=embedder)
-    console.print(f"Saved and loaded the router: {escape(str(out))}, digest {router.basis.artifact[:16]}")
+    console.print(f"Saved and loaded the router: {out}, digest {router.basis.artifact[:16]}")
     stage = DemoStage(
         pipeline=FusionPipeline(router, policy=BALANCE, prices=DEMO_PRICES),
         clients=clients,
@@ -82,29 +89,29 @@ def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[st
     return {
         "log": {"answers": logs.height, "origin": origin},
         "sample": asdict(comparison),
-        "evaluation": report,
+        "evaluation": report.to_json(),
         "shown": shown,
     }
 
 
-def _load_clients(console: Console) -> dict[str, Any]:
+def _load_clients(console: Console) -> dict[str, ChatClient]:
     from fusion_integrations.demo.models import DEMO_CLIENTS
 
-    clients = {}
+    clients: dict[str, ChatClient] = {}
     for model, load in DEMO_CLIENTS.items():
         with console.status(f"Loading {model} (the first time on a machine its weights are converted)"):
-            clients[model] = load()
+            clients[model] = load(2)
     return clients
 
 
 def _collect_again(
-    console: Console, logs: Any, clients: Mapping[str, Any], *, n_sample: int, store: Path
-) -> Any:
+    console: Console, logs: pl.DataFrame, clients: Mapping[str, ChatClient], *, n_sample: int, store: Path
+) -> SampleComparison:
     from fusion_integrations.demo.walkthrough import compare_sample
     from fusion_integrations.logs.store import LogStore
 
     with _progress(console) as progress, LogStore.open(store) as live:
-        bars: dict[str, Any] = {}
+        bars: dict[str, TaskID] = {}
 
         def show(candidate_id: str, n_done: int, n_total: int) -> None:
             if candidate_id not in bars:
@@ -122,7 +129,7 @@ def _collect_again(
     return comparison
 
 
-def _train(console: Console, train_logs: Any, embedder: Any) -> dict[str, Any]:
+def _train(console: Console, train_logs: pl.DataFrame, embedder: Embedder) -> dict[str, RouterModel]:
     from fusion_integrations.demo.walkthrough import train_demo_routers
     from fusion_integrations.query_level.heads import HEAD_CONFIGS
 
@@ -140,8 +147,8 @@ def _train(console: Console, train_logs: Any, embedder: Any) -> dict[str, Any]:
 
 
 def _evaluate(
-    console: Console, routers: Mapping[str, Any], *, held_out: Any, train_logs: Any
-) -> dict[str, Any]:
+    console: Console, routers: Mapping[str, RouterModel], *, held_out: pl.DataFrame, train_logs: pl.DataFrame
+) -> EvaluationReport:
     from fusion_integrations.demo.candidates import DEMO_PRICES
     from fusion_integrations.evaluation.evaluator import evaluate_routers
     from fusion_integrations.evaluation.report import render_table
@@ -149,7 +156,7 @@ def _evaluate(
     report = evaluate_routers(routers, logs=held_out, train_logs=train_logs, prices=DEMO_PRICES)
     for table in render_table(report):
         console.print(table)
-    return report.to_json()
+    return report
 
 
 @contextmanager
@@ -160,9 +167,9 @@ def _progress(console: Console) -> Iterator[Progress]:
 
 
 def _title(console: Console, text: str) -> None:
-    console.rule(f"[bold]{text}[/bold]", align="left")
+    console.rule(text, align="left")
 
 
 def _say(console: Console, line: str) -> str:
-    console.print(escape(line), soft_wrap=True)
+    console.print(line, soft_wrap=True)
     return line

@@ -128,7 +128,10 @@ def few_shot_examples() -> tuple[tuple[tuple[str, str], ...], int]:
 
 
 def weight_hashes() -> dict[str, str]:
-    """Return the SHA-256 of each model's GGUF weights, by model name.
+    """Hash the weights, so that logs can say exactly what answered.
+
+    Returns:
+        The SHA-256 of each model's GGUF file, by model name.
 
     Raises:
         MissingDependencyError: If a package with weights is not installed.

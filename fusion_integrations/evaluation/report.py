@@ -113,7 +113,8 @@ def _task_table(report: EvaluationReport) -> Table:
     for policy in report.policies:
         rows = [row for row in report.rows if row.policy == policy]
         for position, (task, n_queries) in enumerate(report.tasks.items(), start=1):
-            cells = [policy, task, str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows)]
+            heading = policy if position == 1 else ""
+            cells = [heading, task, str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows)]
             table.add_row(*map(Text, cells), end_section=position == len(report.tasks))
     return table
 

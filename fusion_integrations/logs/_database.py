@@ -236,7 +236,7 @@ def _prepare_file(path: Path, *, create: bool, busy_timeout_s: float) -> None:
 
 
 def _switch_to_wal(path: Path, *, busy_timeout_s: float) -> None:
-    """Set the journal mode, which the file remembers; a transaction cannot, so it is not done with the tables.
+    """Set the journal mode, which the file remembers; no transaction can, so the tables come later.
 
     SQLite does not wait for locks here, whatever its timeout, so several processes that make one store at the
     same moment have to be made to wait.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 from fusion_integrations.errors import InvalidPolicyError
@@ -71,8 +72,12 @@ class RoutingPolicy:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the policy, for logs."""
-        return fingerprint({key: repr(value) for key, value in self.to_json().items()})
+        """Hash of the policy, for logs; equal policies have the same."""
+        # repr because JSON has no infinity, of floats because 1, 1.0 and NumPy's 1.0 are equal but print apart.
+        values = self.to_json()
+        return fingerprint(
+            {name: repr(float(v) if isinstance(v, Real) else v) for name, v in values.items()}
+        )
 
 
 # The paper's scenarios (section 4.2): reward = alpha * performance - beta * cost with (alpha, beta) =

@@ -17,9 +17,10 @@ __all__ = ["TEXT_FEATURES", "TEXT_FEATURES_VERSION", "text_features"]
 # An artifact names the version it was trained with. Raise it when a feature changes.
 TEXT_FEATURES_VERSION = 1
 
+# A query is hostile input: no pattern may read on over a run of characters from every place in that run.
 _PATTERNS: dict[str, re.Pattern[str]] = {
-    "has_letter_options": re.compile(r"(?m)^\s*\(?[A-Ea-e][).:]\s"),
-    "has_number_options": re.compile(r"(?m)^\s*\(?[1-5][).:]\s"),
+    "has_letter_options": re.compile(r"(?m)^[^\S\n]*\(?[A-Ea-e][).:]\s"),
+    "has_number_options": re.compile(r"(?m)^[^\S\n]*\(?[1-5][).:]\s"),
     "has_code_fence": re.compile(r"```|</?\w+>"),
     "has_function": re.compile(r"\bdef \w+|\bfunction\b|\breturn\b|\bclass \w+|\bassert\b"),
     "has_math_markup": re.compile(r"\\[a-z]+|\$[^$]+\$|\^|√|∑|∫"),
@@ -59,12 +60,13 @@ def text_features(texts: Sequence[str]) -> FloatArray:
     """Compute the surface features of texts.
 
     Args:
-        texts: n non-empty texts.
+        texts: n texts.
 
     Returns:
         Array (n, 30), float32, roughly within [0, 1]; columns follow `TEXT_FEATURES`.
     """
-    return np.array([_features_of(text) for text in texts], dtype=np.float32).reshape(len(texts), -1)
+    rows = [_features_of(text) for text in texts]
+    return np.array(rows, dtype=np.float32).reshape(len(texts), len(TEXT_FEATURES))
 
 
 def _features_of(text: str) -> list[float]:
@@ -74,7 +76,7 @@ def _features_of(text: str) -> list[float]:
     counts = [
         np.log1p(len(text)) / 10,
         np.log1p(len(words)) / 8,
-        np.log1p(len(re.findall(r"[.!?]+(?:\s|$)", text))) / 4,
+        np.log1p(len(re.findall(r"[.!?](?:\s|$)", text))) / 4,
         np.log1p(text.count("\n")) / 4,
         min(sum(map(len, words)) / n_words / 10, 2.0),
         sum(map(str.isdigit, text)) / n,

@@ -1,6 +1,7 @@
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
@@ -81,6 +82,18 @@ def test_tool_calls_of_the_empty_response_of_an_empty_stream_are_none(tools_llm:
     assert tools_llm.get_tool_calls_from_response(empty, error_on_no_tool_call=False) == []
 
 
+def test_tool_calls_when_the_llm_keeps_them_outside_the_blocks_then_they_are_found(
+    tools_llm: FusionLLM,
+) -> None:
+    call = ToolSelection(tool_id="1", tool_name="add", tool_kwargs={})
+    response = ChatResponse(
+        message=ChatMessage(role="assistant", additional_kwargs={"tool_calls": [call]}),
+        additional_kwargs={"fusion": {"model": "tiny-math"}},
+    )
+
+    assert tools_llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == [call]
+
+
 def test_metadata_when_policy_requires_tools_then_function_calling(
     pipeline: FusionPipeline, tools_llm: FusionLLM
 ) -> None:
@@ -97,7 +110,7 @@ def test_predict_and_call_runs_the_tool(pipeline: FusionPipeline) -> None:
 
 
 # The workflow package looks at every attribute of the agent, pydantic's deprecated ones too.
-@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20")
+@pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_function_agent_uses_its_tool_through_the_router(
     pipeline: FusionPipeline, store: LogStore, streaming: bool

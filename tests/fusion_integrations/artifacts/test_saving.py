@@ -209,7 +209,7 @@ def load():
 
 def run(script: str, *arguments: object) -> str:
     command = [sys.executable, "-c", SAVE_NUMBER + script, *map(str, arguments)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
 

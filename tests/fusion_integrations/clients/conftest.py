@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<s>' + message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
+    "{% for message in messages %}{{ '<s>' + message['role'] + ': ' + message['content'] + '\n' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<s>assistant: ' }}{% endif %}"
 )
 
@@ -21,11 +22,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     characters = [*string.ascii_letters, *string.digits, *string.punctuation, "Ġ", "Ċ"]
     vocabulary = {token: i for i, token in enumerate(["<unk>", "<s>", "</s>", *characters])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    unknown, begin, end = list(vocabulary)[:3]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=unknown))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=tokenizer, unk_token=unknown, bos_token=begin, eos_token=end
     )
     fast.chat_template = CHAT_TEMPLATE
     torch.manual_seed(3)

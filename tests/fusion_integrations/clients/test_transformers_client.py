@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -127,26 +126,45 @@ async def test_acomplete_when_generating_leaves_the_event_loop_free(client):
     assert (await task).text == client.complete(ask("a much longer"), options=options).text
 
 
-async def test_acomplete_when_cancelled_frees_the_model(client, monkeypatch):
-    started, steps = threading.Event(), itertools.count()
-    decode = client._decode
+class SlowTokenizer:
+    """A tokenizer that takes its time to decode, so that a test can act in the middle of an answer."""
 
-    def slow_decode(tokens):
-        started.set()
-        next(steps)
+    def __init__(self, tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.has_started = threading.Event()
+        self.n_decoded = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, *args, **settings):
+        return self.tokenizer(*args, **settings)
+
+    def decode(self, *args, **settings) -> str:
+        self.has_started.set()
+        self.n_decoded += 1
         time.sleep(0.02)
-        return decode(tokens)
+        return self.tokenizer.decode(*args, **settings)
 
-    monkeypatch.setattr(client, "_decode", slow_decode)
+
+async def test_acomplete_when_cancelled_ends_the_generation(tiny_folder):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = SlowTokenizer(AutoTokenizer.from_pretrained(tiny_folder))
+    model = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    client = TransformersClient("tiny", model=model, tokenizer=tokenizer, n_threads=1)
+    # A stop text makes the client decode at every step, and this one never comes.
     options = GenerationOptions(max_tokens=200, stop=("\x00",))
     task = asyncio.create_task(client.acomplete(ask(TEXTS[1]), options=options))
-    await asyncio.to_thread(started.wait, 10)
+    await asyncio.to_thread(tokenizer.has_started.wait, 60)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await asyncio.to_thread(client._lock.acquire, timeout=10)  # not after 200 steps of 0.02 s
-    client._lock.release()
-    assert next(steps) < 100
+    n_decoded = tokenizer.n_decoded
+    answer = await client.acomplete(ask("hi"), options=GenerationOptions(max_tokens=1))
+    assert answer.output_tokens == 1
+    # The step under way, the end of the cancelled answer, and the new answer: nowhere near 200.
+    assert tokenizer.n_decoded <= n_decoded + 4
 
 
 @pytest.mark.parametrize("text", TEXTS)

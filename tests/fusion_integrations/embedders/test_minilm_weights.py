@@ -48,7 +48,7 @@ def run(script: str, *, cache, hidden: str = "") -> subprocess.CompletedProcess[
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

@@ -116,6 +116,15 @@ def test_cost_scale_when_the_policy_states_one_is_used_for_all(evaluate):
     assert cells(report, "stated")["Oracle"].reward == 1.3125 / 4
 
 
+def test_intervals_when_queries_are_near_duplicates_resample_them_together(evaluate, make_row):
+    # One group only: every resample is the whole, gains 1 and 0 (the router leaves large for small).
+    rows = [make_row("tell story 1", None, 1.0, 0.0), make_row("Tell story 2!", None, 1.0, 1.0)]
+    report = evaluate(rows=rows)
+    gain = cells(report, "performance-first")["ours"].performance_gain
+    assert report.n_groups == 1
+    assert gain == Interval(mean=0.5, low=0.5, high=0.5)
+
+
 # What is left out
 
 

@@ -228,7 +228,8 @@ try:
     with LogStore.open(sys.argv[1]) as store:
         print(store.stats().n_records)
         now = datetime.now(UTC)
-        store.add_scores([Score(record_id="r0", kind="judge", scorer="s", version="", value=1, created_at=now)])
+        score = Score(record_id="r0", kind="judge", scorer="s", version="", value=1, created_at=now)
+        store.add_scores([score])
 except LogStoreError as error:
     print(error)
 """

@@ -1,0 +1,24 @@
+"""The names that options accept, written out so that `--help` can list them without loading the core.
+
+The tests compare them with the tables of the core that they stand for.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+__all__ = ["AssignmentName", "EmbedderName", "HeadName", "LabelName", "PolicyName"]
+
+AssignmentName = Literal["factorial", "policy", "user", "unknown"]
+EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
+HeadName = Literal["cluster", "xgboost"]
+LabelName = Literal["performance", "judge_score", "feedback"]
+
+
+class PolicyName(StrEnum):
+    """Presets of routing policies; an enumeration because Typer has no lists of literals."""
+
+    PERFORMANCE_FIRST = "performance-first"
+    BALANCE = "balance"
+    COST_FIRST = "cost-first"

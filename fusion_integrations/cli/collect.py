@@ -1,0 +1,131 @@
+"""`fusion collect`: ask every candidate every query, and store the answers."""
+# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
+from fusion_integrations.errors import CandidateCallError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fusion_integrations.collection.collector import CollectionReport, ProgressCallback
+    from fusion_integrations.logs.store import LogStore
+
+__all__ = ["collect"]
+
+
+def collect(
+    *,
+    queries: Annotated[
+        str, typer.Option(help="File of queries (.jsonl, .yaml, .csv, .tsv), or the word demo.")
+    ],
+    candidates: Annotated[str, typer.Option(help="Candidates file (.yaml), or the word demo.")],
+    store: Annotated[str, typer.Option(help="Log store to fill: SQLite file or database URL.")],
+    collection: Annotated[
+        str | None,
+        typer.Option(help="Name of the collection.", show_default="name of the queries file, or fusion-demo"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Most queries to hand to a model at once.")] = 32,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Ask the first N queries only.")
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Ask every candidate every query.
+
+    Answers and their scores go to a log store. A run may be ended at any moment, even killed: the same
+    command goes on where it ended.
+    """
+    to_go_on = f"Interrupted. All finished batches are in '{store}'; run the same command again to go on."
+    with terminal(as_json=as_json, debug=debug, if_interrupted=to_go_on) as place:
+        from fusion_integrations.cli.inputs import read_candidates, read_queries
+        from fusion_integrations.collection.collector import LogCollector
+        from fusion_integrations.logs.store import LogStore
+
+        asked = read_queries(queries)[:limit]
+        candidate_set = read_candidates(candidates)
+        name = collection or _default_collection(queries)
+        with LogStore.open(store) as log_store:
+            with _progress(place.progress) as on_progress:
+                report = LogCollector(
+                    candidate_set.clients,
+                    candidates=candidate_set.candidates,
+                    store=log_store,
+                    collection=name,
+                    prices=candidate_set.prices,
+                    options=candidate_set.options,
+                    batch_size=batch_size,
+                    on_progress=on_progress,
+                ).collect(asked)
+            failures = _last_failures(log_store, name) if report.n_failed else {}
+        if report.n_failed and not report.n_done:
+            raise CandidateCallError(f"All {report.n_failed} calls failed. {_describe(failures)}")
+        document = {"store": store, "collection": name, **asdict(report), "last_failures": failures}
+        place.show(document, *_lines(report, store=store, name=name, failures=failures))
+
+
+def _default_collection(queries: str) -> str:
+    from fusion_integrations.cli.inputs import DEMO
+    from fusion_integrations.demo.demo_log import DEMO_COLLECTION
+
+    return DEMO_COLLECTION if queries == DEMO else Path(queries).stem
+
+
+@contextlib.contextmanager
+def _progress(console: Console) -> Iterator[ProgressCallback]:
+    """Show a bar a candidate on a terminal, elsewhere a line a batch."""
+    if not console.is_terminal:
+        yield lambda candidate_id, n_done, n_total: console.print(
+            f"{candidate_id}: {n_done} of {n_total}", soft_wrap=True
+        )
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    bars: dict[str, TaskID] = {}
+    with Progress(*columns, console=console) as progress:
+
+        def show(candidate_id: str, n_done: int, n_total: int) -> None:
+            if candidate_id not in bars:
+                bars[candidate_id] = progress.add_task(candidate_id, total=n_total)
+            progress.update(bars[candidate_id], completed=n_done)
+
+        yield show
+
+
+def _last_failures(store: LogStore, collection: str) -> dict[str, str]:
+    """Return the latest error of each candidate in a collection."""
+    import polars as pl
+
+    failed = store.to_frame().filter(pl.col("error").is_not_null() & (pl.col("source") == collection))
+    return dict(failed.select("candidate_id", "error").iter_rows())
+
+
+def _describe(failures: dict[str, str]) -> str:
+    return " ".join(f"'{candidate_id}' failed last with {error}." for candidate_id, error in failures.items())
+
+
+def _lines(report: CollectionReport, *, store: str, name: str, failures: dict[str, str]) -> Iterator[str]:
+    cost = "unknown" if report.cost_usd is None else f"{report.cost_usd:.6f} USD"
+    yield (
+        f"Collection '{name}': {report.n_done} answers stored in '{store}', "
+        f"{report.n_skipped} were there already. Cost: {cost}."
+    )
+    if report.n_unscored:
+        yield f"{report.n_unscored} answers have no score: no reference, or the metric failed."
+    if report.n_failed:
+        yield f"{report.n_failed} calls failed; the same command tries them again. {_describe(failures)}"

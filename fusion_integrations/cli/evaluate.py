@@ -1,0 +1,81 @@
+"""`fusion evaluate router`: compare saved routers with what needs no router, on held-out logs."""
+# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from fusion_integrations.cli.choices import LabelName, PolicyName
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
+from fusion_integrations.errors import InvalidPolicyError
+
+if TYPE_CHECKING:
+    from fusion_integrations.query_level.policy import RoutingPolicy
+    from fusion_integrations.query_level.router_model import RouterModel
+
+__all__ = ["evaluate_router", "usable_policies"]
+
+
+def evaluate_router(
+    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT", help="Folders of saved routers.")],
+    *,
+    logs: Annotated[str, typer.Option(help="Held-out logs: store or exported .parquet file.")],
+    train_logs: Annotated[str, typer.Option(help="The logs the routers were trained on.")],
+    policy: Annotated[
+        list[PolicyName] | None,
+        typer.Option(help="Policy to evaluate under; repeat for each.", show_default="all that apply"),
+    ] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare routers on held-out logs.
+
+    They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are.
+    """
+    with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Evaluating"):
+        from fusion_integrations.evaluation import evaluate_routers, render_table
+        from fusion_integrations.logs.frame import load_logs
+        from fusion_integrations.query_level.policy import POLICY_PRESETS
+        from fusion_integrations.query_level.router_model import RouterModel
+
+        routers = {name: RouterModel.from_pretrained(path) for name, path in _names(artifacts).items()}
+        first = next(iter(routers.values()))
+        report = evaluate_routers(
+            routers,
+            logs=load_logs(logs),
+            train_logs=load_logs(train_logs),
+            policies={name.value: POLICY_PRESETS[name] for name in policy}
+            if policy
+            else usable_policies(first),
+            label=_common_label(routers),
+        )
+        place.show(report.to_json(), *render_table(report))
+
+
+def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:
+    """Return the presets that a router can follow: those that weigh cost need logs with cost."""
+    from fusion_integrations.query_level.policy import POLICY_PRESETS
+
+    knows_cost = router.basis.cost_scale_usd is not None
+    return {name: policy for name, policy in POLICY_PRESETS.items() if knows_cost or not policy.needs_cost}
+
+
+def _names(artifacts: Sequence[Path]) -> dict[str, Path]:
+    """Name routers by their folder, or by the whole path where folders of one name meet."""
+    names = [path.resolve().name for path in artifacts]
+    return {
+        name if names.count(name) == 1 else str(path): path
+        for name, path in zip(names, artifacts, strict=True)
+    }
+
+
+def _common_label(routers: Mapping[str, RouterModel]) -> LabelName:
+    labels = {name: str(router.arguments.get("label", "performance")) for name, router in routers.items()}
+    if len(set(labels.values())) > 1:
+        message = f"The routers learned different scores: {labels}. Evaluate those of one score at a time."
+        raise InvalidPolicyError(message)
+    return cast("LabelName", next(iter(labels.values())))

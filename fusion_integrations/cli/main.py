@@ -1,0 +1,77 @@
+"""The program `fusion`: its verbs, each written in a file of its own.
+
+Verbs import the core when they run, so that `fusion --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fusion_integrations import __version__
+from fusion_integrations.cli.collect import collect
+from fusion_integrations.cli.demo import demo
+from fusion_integrations.cli.doctor import doctor
+from fusion_integrations.cli.evaluate import evaluate_router
+from fusion_integrations.cli.inspect import inspect
+from fusion_integrations.cli.logs_import import import_table
+from fusion_integrations.cli.logs_stats import stats
+from fusion_integrations.cli.route import route
+from fusion_integrations.cli.train import train_router
+
+__all__ = ["app"]
+
+
+def _group(help_text: str) -> typer.Typer:
+    # Plain help and tracebacks: what users paste into an issue should survive the paste.
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+app = _group("Learn from multi-LLM logs which LLM should answer.")
+_logs = _group("Bring logs in, and look at them.")
+_importers = _group("Import logs you already have.")
+_train = _group("Train on logs.")
+_evaluate = _group("Evaluate on held-out logs.")
+
+app.command()(demo)
+app.command()(collect)
+app.add_typer(_logs, name="logs")
+_logs.add_typer(_importers, name="import")
+_importers.command("table")(import_table)
+_logs.command()(stats)
+app.add_typer(_train, name="train")
+_train.command("router")(train_router)
+app.add_typer(_evaluate, name="evaluate")
+_evaluate.command("router")(evaluate_router)
+app.command()(route)
+app.command()(inspect)
+app.command()(doctor)
+
+
+# A group of one verb would otherwise take the place of its verb: `fusion train LOGS`.
+@_importers.callback()
+@_train.callback()
+@_evaluate.callback()
+def _keep_group() -> None: ...
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fusion-integrations {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None: ...

@@ -1,0 +1,152 @@
+"""`fusion train router`: learn from logs which candidate to expect what of."""
+# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fusion_integrations.cli.choices import EmbedderName, HeadName, LabelName
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, plain_table, terminal, usd_per_1000
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
+
+    from fusion_integrations.evaluation import EvaluationReport
+    from fusion_integrations.query_level.router_model import RouterModel
+    from fusion_integrations.types import Candidate
+
+__all__ = ["train_router"]
+
+
+def train_router(
+    logs: Annotated[str, typer.Argument(help="Log store (file or URL), or exported .parquet file.")],
+    *,
+    out: Annotated[Path, typer.Option(help="Folder to save the router to.")],
+    head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = "cluster",
+    label: Annotated[LabelName, typer.Option(help="The score to learn.")] = "performance",
+    embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="Choose among these only; repeat for each.", show_default="all"),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Leave out this share of the queries and evaluate the router on them."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train a router and save it.
+
+    With --holdout near-duplicate queries stay on one side, the saved router has not seen the held-out ones,
+    and nothing is saved if they cannot be evaluated on.
+    """
+    with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Loading") as status:
+        from fusion_integrations.embedders import load_embedder
+        from fusion_integrations.logs.frame import load_logs
+        from fusion_integrations.query_level.heads import head_config
+        from fusion_integrations.query_level.router_config import RouterTrainingArguments
+        from fusion_integrations.query_level.router_trainer import RouterTrainer
+
+        frame = load_logs(logs)
+        chosen = None if candidate is None else _find_candidates(frame, candidate, label=label)
+        arguments = RouterTrainingArguments(head=head_config(head), label=label, seed=seed)
+        training, held_out = (frame, None) if holdout is None else _split(frame, holdout, seed=seed)
+        status.update("Training")
+        router = RouterTrainer(arguments, embedder=load_embedder(embedder)).train(training, candidates=chosen)
+        report = None
+        if held_out is not None:
+            status.update("Evaluating")
+            report = _evaluate(router, name=head, logs=held_out, train_logs=training, label=label)
+        router = router.save_pretrained(out)
+        document = {
+            "saved_to": str(out),
+            "digest": router.basis.artifact,
+            "candidates": [each.id for each in router.candidates],
+            "arguments": dict(router.arguments),
+            "metrics": dict(router.metrics),
+            "evaluation": None if report is None else report.to_json(),
+        }
+        texts: list[Table | str] = [_candidates_table(router), _margins_table(router.metrics)]
+        if report is not None:
+            from fusion_integrations.evaluation import render_table
+
+            texts += render_table(report)
+        place.show(document, *texts, f"Saved to '{out}', digest {router.basis.artifact}.")
+
+
+def _margins_table(metrics: Mapping[str, Any]) -> Table:
+    """Lay out the margins that training validated, from a router's metrics."""
+    table = plain_table(
+        "How sure it must be to leave the best single candidate, and what that gained in validation",
+        text_columns=("cost weight",),
+        number_columns=("standard errors", "reward gain", "risk of no gain", "queries that leave"),
+    )
+    for margin in metrics["validated_margins"]:
+        z = margin["margin_z"]
+        table.add_row(
+            f"{margin['cost_weight']:g}",
+            "never leaves" if z is None else f"{z:g}",
+            f"{margin['gain']:+.3f}",
+            f"{margin['risk']:.1%}",
+            f"{margin['switch_share']:.1%}",
+        )
+    return table
+
+
+def _find_candidates(frame: pl.DataFrame, ids: Sequence[str], *, label: LabelName) -> list[Candidate]:
+    from fusion_integrations.query_level.router_dataset import RouterDataset
+    from fusion_integrations.types import find_candidate
+
+    known = RouterDataset.from_logs(frame, label=label).candidates
+    return [find_candidate(known, each) for each in dict.fromkeys(ids)]
+
+
+def _split(frame: pl.DataFrame, fraction: float, *, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split logs into training and held-out rows that share no query and no near-duplicate."""
+    import polars as pl
+
+    from fusion_integrations.logs.splits import duplicate_key, holdout_mask
+
+    queries = frame.select("query_id", "query_text").unique("query_id").sort("query_id")
+    keys = [duplicate_key(text) for text in queries["query_text"]]
+    held_out = queries.filter(pl.Series(holdout_mask(keys, fraction=fraction, seed=seed)))["query_id"]
+    is_held_out = pl.col("query_id").is_in(held_out.implode())
+    return frame.filter(~is_held_out), frame.filter(is_held_out)
+
+
+def _evaluate(
+    router: RouterModel, *, name: str, logs: pl.DataFrame, train_logs: pl.DataFrame, label: LabelName
+) -> EvaluationReport:
+    from fusion_integrations.cli.evaluate import usable_policies
+    from fusion_integrations.evaluation import evaluate_routers
+
+    return evaluate_routers(
+        {name: router}, logs=logs, train_logs=train_logs, policies=usable_policies(router), label=label
+    )
+
+
+def _candidates_table(router: RouterModel) -> Table:
+    table = plain_table(
+        f"Trained on {router.metrics['n_queries']} queries",
+        text_columns=("candidate",),
+        number_columns=("answers", "mean performance", "USD per 1000 calls"),
+    )
+    costs = router.basis.average.logged_cost_usd[0]
+    for each, cost in zip(router.candidates, costs, strict=True):
+        table.add_row(
+            each.id,
+            str(router.metrics["n_answers"][each.id]),
+            f"{router.metrics['mean_performance'][each.id]:.3f}",
+            usd_per_1000(None if math.isnan(cost) else float(cost)),
+        )
+    return table

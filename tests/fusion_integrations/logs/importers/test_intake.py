@@ -1,0 +1,263 @@
+"""Rows and files that cannot be used, and what happens to the rest."""
+
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from fusion_integrations.errors import LogSchemaError, LogStoreError
+from fusion_integrations.logs.importers.table import ColumnMapping, import_table
+from fusion_integrations.logs.store import LogStore
+
+ASKED = ColumnMapping(query="q", model="m", performance="p", response="r")
+
+
+def _quarantined(report):
+    return [json.loads(line) for line in report.quarantine.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("n_between", [0, 1500])
+def test_import_when_a_source_id_is_not_unique_then_the_second_call_is_quarantined(
+    tmp_path, store, n_between, write_rows
+):
+    rows = [
+        {"q": "Q", "m": "a", "p": 1, "r": "x", "id": "7"},
+        *({"q": "Q", "m": "a", "p": 1, "r": "x", "id": f"other {i}"} for i in range(n_between)),
+        {"q": "Q", "m": "b", "p": 1, "r": "x", "id": "7"},
+    ]
+    columns = ASKED.model_copy(update={"source_id": "id"})
+
+    report = import_table(write_rows(tmp_path / "log.jsonl", rows), store, columns=columns)
+
+    assert (report.n_added, report.n_quarantined) == (1 + n_between, 1)
+    (refused,) = _quarantined(report)
+    assert refused["row"] == n_between + 2
+    assert "source id '7' of source 'log.jsonl' already belongs to another call" in refused["reason"]
+
+
+def test_import_when_rows_are_malformed_then_they_are_set_aside_and_the_rest_goes_on(tmp_path, store):
+    good = {"q": "Q", "m": "small", "p": 1, "r": "yes"}
+    lines = [
+        json.dumps(good),
+        '{"q": "cut off',
+        '["a list"]',
+        json.dumps(good | {"p": 1.5}),
+        json.dumps(good | {"q": "  "}),
+        json.dumps(good | {"m": None}),
+        json.dumps(good | {"r": {"text": "nested"}}),
+        json.dumps({"m": "small"}),
+        "",
+        json.dumps(good | {"r": "\ud800"}),
+        "[" * 100_000,
+        json.dumps(good | {"r": "no"}),
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+
+    report = import_table(path, store, columns=ASKED)
+
+    assert (report.n_rows, report.n_added, report.n_quarantined) == (11, 2, 9)
+    assert report.quarantine == tmp_path / "log.jsonl.quarantine.jsonl"
+    reasons = {entry["row"]: entry["reason"] for entry in _quarantined(report)}
+    expected = {
+        2: "not JSON",
+        3: "not a JSON object",
+        4: "performance: not a number between 0 and 1, got 1.5",
+        5: "no text",
+        6: "candidate_id: Input should be a valid string",
+        7: "response: Input should be a valid string",
+        8: "messages",
+        10: "surrogates",
+        11: "not JSON",
+    }
+    assert reasons.keys() == expected.keys()
+    assert all(part in reasons[row] for row, part in expected.items()), reasons
+    assert [record.response for record in store.records()] == ["yes", "no"]
+
+
+def test_import_when_csv_is_malformed_then_only_its_bad_records_are_set_aside(tmp_path, store):
+    path = tmp_path / "log.csv"
+    long_answer = "x" * 200_000  # more than the csv module takes unasked
+    path.write_bytes(
+        b"\xef\xbb\xbfq,m,p,r\n"
+        b"Q1,small,1,yes\n"
+        b"Q2,small\n"
+        b"\n"
+        b"Q3,small,1,yes,more\n"
+        b"Q4,small,one,yes\n"
+        b"Q5,small,1,\xff\n"
+        b'Q6,small,1,"yes" no\n'
+        b"Q7,small,,\n" + f"Q8,small,True,{long_answer}\n".encode() + b'Q9,small,1,"never closed\n'
+    )
+
+    report = import_table(path, store, columns=ASKED)
+
+    reasons = {entry["row"]: entry["reason"] for entry in _quarantined(report)}
+    expected = {
+        2: "2 fields where the header has 4",
+        3: "5 fields where the header has 4",
+        4: "performance: not a number between 0 and 1, got 'one'",
+        5: "surrogates",
+        6: "not CSV: ',' expected after '\"', lines 8-8",
+        9: "not CSV: unexpected end of data, lines 11-11",
+    }
+    assert reasons.keys() == expected.keys()
+    assert all(part in reasons[row] for row, part in expected.items()), reasons
+    frame = store.to_frame().select("query_text", "performance", pl.col("response").str.len_chars())
+    assert frame.rows() == [("Q1", 1.0, 3), ("Q7", None, None), ("Q8", 1.0, 200_000)]
+
+
+@pytest.mark.parametrize(
+    "value", ["not JSON", "7", "[" * 100_000, [7], [{"role": "user"}], {"role": "user"}, None]
+)
+def test_import_when_messages_are_malformed_then_the_row_is_quarantined(tmp_path, store, value, write_rows):
+    path = write_rows(tmp_path / "log.jsonl", [{"msgs": value, "m": "a"}])
+
+    report = import_table(path, store, columns=ColumnMapping(messages="msgs", model="m"))
+
+    assert report.n_quarantined == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_import_when_a_mapped_column_is_absent_then_lists_those_there_are(
+    tmp_path, store, suffix, write_rows
+):
+    path = write_rows(tmp_path / f"log{suffix}", [{"query": "Q", "model": "a"}])
+
+    with pytest.raises(LogSchemaError, match=r"has no column 'm', 'q'.*has: 'query', 'model'"):
+        import_table(path, store, columns=ColumnMapping(query="q", model="m"))
+
+
+def test_import_when_a_json_column_comes_late_then_is_found(tmp_path, store, write_rows):
+    rows = [{"q": f"Q{i}", "m": "a"} for i in range(1200)] + [{"q": "Q", "m": "a", "e": "timeout"}]
+
+    import_table(
+        write_rows(tmp_path / "log.jsonl", rows),
+        store,
+        columns=ColumnMapping(query="q", model="m", error="e"),
+    )
+
+    assert store.stats().n_failed == 1
+
+
+def test_import_when_a_csv_header_repeats_then_raises(tmp_path, store):
+    path = tmp_path / "log.csv"
+    path.write_text("q,m,q\nA,small,B\n")
+
+    with pytest.raises(LogSchemaError, match="has several columns 'q'"):
+        import_table(path, store, columns=ColumnMapping(query="q", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("log.xlsx", b"", "of no known kind. Known suffixes: .csv"),
+        ("log.parquet", b"not parquet", "cannot be read"),
+        ("log.csv", b"", "has no column 'm', 'q'.*has: none"),
+        ("log.jsonl", b"", "has no column"),
+    ],
+)
+def test_import_when_the_file_is_unusable_then_says_why(tmp_path, store, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+
+    with pytest.raises(LogSchemaError, match=reason):
+        import_table(tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+def test_import_when_the_file_is_absent_then_raises(tmp_path, store, name):
+    with pytest.raises(LogSchemaError, match=f"{name}' cannot be read: No such file"):
+        import_table(tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"), [({"source": " "}, "non-blank name"), ({"assignment": "dice"}, "got 'dice'")]
+)
+def test_import_when_an_argument_is_wrong_then_raises(tmp_path, store, arguments, reason, write_rows):
+    path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": "a"}])
+
+    with pytest.raises(LogSchemaError, match=reason):
+        import_table(path, store, columns=ColumnMapping(query="q", model="m"), **arguments)
+
+
+def test_import_when_the_quarantine_cannot_be_written_then_says_so(tmp_path, store, write_rows):
+    path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": None}])
+
+    with pytest.raises(LogStoreError, match=r"quarantine file '.*x.jsonl' cannot be written: No such file"):
+        import_table(
+            path, store, columns=ColumnMapping(query="q", model="m"), quarantine=tmp_path / "no" / "x.jsonl"
+        )
+
+
+def test_import_when_there_are_several_batches_then_reports_progress(tmp_path, store, write_rows):
+    path = write_rows(tmp_path / "log.jsonl", [{"q": f"Q{i}", "m": "a"} for i in range(2100)])
+    seen = []
+
+    import_table(path, store, columns=ColumnMapping(query="q", model="m"), on_progress=seen.append)
+
+    assert seen == [1000, 2000, 2100]
+
+
+def test_import_when_parquet_has_more_rows_than_a_slice_then_all_arrive(tmp_path, store):
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"q": [f"Q{i}" for i in range(10_000)], "m": ["a"] * 10_000}).write_parquet(path)
+
+    report = import_table(path, store, columns=ColumnMapping(query="q", model="m"))
+
+    assert (report.n_rows, report.n_added) == (10_000, 10_000)
+
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.sampled_from(["", "Hi"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+EVERY_COLUMN = ColumnMapping(**{name: name for name in ColumnMapping.model_fields if name != "messages"})
+
+
+@settings(deadline=None, max_examples=75)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {"query": JSON_VALUES, "model": JSON_VALUES},
+            optional={
+                name: JSON_VALUES for name in ColumnMapping.model_fields if name not in ("query", "model")
+            },
+        ),
+        max_size=3,
+    )
+)
+def test_import_when_values_are_anything_then_every_row_is_added_known_or_quarantined(
+    rows, tmp_path_factory, write_rows
+):
+    path = tmp_path_factory.mktemp("any") / "log.jsonl"
+    everything = dict.fromkeys(ColumnMapping.model_fields)  # so that all columns exist; itself refused
+    write_rows(path, [everything, *rows])
+
+    with LogStore.open(":memory:") as store:
+        report = import_table(path, store, columns=EVERY_COLUMN)
+
+        assert report.n_rows == report.n_added + report.n_known + report.n_quarantined == len(rows) + 1
+        assert store.to_frame().height == report.n_added
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"model": "m"}, "exactly one of query and messages"),
+        ({"query": "q", "messages": "q", "model": "m"}, "exactly one of query and messages"),
+        ({"query": "q"}, "Map candidate or model"),
+        ({"query": "q", "model": "m", "prize": "p"}, "prize"),
+    ],
+)
+def test_mapping_when_incomplete_then_says_what_is_missing(fields, reason):
+    with pytest.raises(ValidationError, match=reason):
+        ColumnMapping(**fields)

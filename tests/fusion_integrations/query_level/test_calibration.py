@@ -1,0 +1,106 @@
+import math
+
+import numpy as np
+import pytest
+
+from fusion_integrations.query_level.calibration import COST_WEIGHTS, Outcomes, calibrate_margins
+
+
+def calibrate(prediction, reached, learned, *, cost=None, groups=None, risk=0.05, seed=0):
+    reached = np.asarray(reached, dtype=np.float32)
+    cost = np.full(reached.shape, np.nan) if cost is None else np.broadcast_to(cost, reached.shape)
+    return calibrate_margins(
+        prediction,
+        Outcomes(performance=reached, cost_usd=cost.astype(np.float32)),
+        basis=learned,
+        groups=groups or [f"{i:04}" for i in range(len(reached))],
+        risk=risk,
+        seed=seed,
+    )
+
+
+def members_around(expected, *, noise, rng, m=5):
+    return np.clip(expected + rng.normal(0, noise, size=(m, *np.shape(expected))), 0, 1)
+
+
+def test_margin_when_routing_clearly_pays_is_finite(predict, basis):
+    # a solves the first half, b the second, and the predictions know it: half of the queries gain 1.
+    rng = np.random.default_rng(0)
+    truth = np.array([[1, 0]] * 50 + [[0, 1]] * 50)
+    prediction = predict(members_around(truth * 0.8 + 0.1, noise=0.02, rng=rng))
+    (margin,) = calibrate(prediction, truth, basis([0.51, 0.49]))
+    assert margin.cost_weight == 0.0
+    assert math.isfinite(margin.margin_z)
+    assert margin.gain == pytest.approx(0.5)
+    assert margin.switch_share == pytest.approx(0.5)
+    assert margin.risk == 0.0
+
+
+def test_margin_when_the_predictions_are_noise_is_infinite_but_for_few_exceptions(predict, basis):
+    # Everybody solves half of the queries by chance. Six margins are tried, each at a risk of 0.05, but the
+    # default is also the luckiest in these very logs; together the error rate stays near the stated risk.
+    left = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        truth = (rng.random((120, 3)) < 0.5).astype(np.float32)
+        prediction = predict(members_around(np.full((120, 3), 0.5), noise=0.05, rng=rng))
+        (margin,) = calibrate(prediction, truth, basis(truth.mean(axis=0).tolist()), seed=seed)
+        left += math.isfinite(margin.margin_z)
+    assert left <= 6  # of 40; 2 expected at a true risk of 0.05, more than 6 has a chance of 0.1%
+
+
+def test_margin_when_leaving_the_default_never_pays_is_infinite_and_explains_itself(predict, basis):
+    truth = np.array([[1.0, 0.0]] * 30)
+    (margin,) = calibrate(predict(np.array([[0.1, 0.9]] * 30)), truth, basis([0.6, 0.5]))
+    assert (margin.margin_z, margin.gain, margin.risk, margin.switch_share) == (math.inf, 0.0, 1.0, 0.0)
+
+
+def test_margin_is_the_one_with_the_largest_gain(predict, basis):
+    # Rows 1-30: certain and right. Rows 31-60: gain 0.1 with error 0.1 (members 0.0 and 0.2), and wrong.
+    # Margin 0 and 0.5 also switch the wrong ones; 1.0 does not (0.1 > 1 * 0.1 is false, up to rounding).
+    members = np.array([[[0.1, 0.9]] * 30 + [[0.5, 0.5]] * 30, [[0.1, 0.9]] * 30 + [[0.5, 0.68]] * 30])
+    truth = np.array([[0.0, 1.0]] * 30 + [[1.0, 0.6]] * 30)
+    (margin,) = calibrate(predict(members), truth, basis([0.6, 0.5]))
+    assert margin.margin_z >= 1.0
+    assert margin.gain == pytest.approx(0.5)
+
+
+def test_margins_when_costs_are_known_cover_every_cost_weight(predict, basis):
+    truth = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
+    learned = basis([0.51, 0.5], cost=[0.1, 0.2], scale=0.2)
+    margins = calibrate(predict(truth, cost=[0.1, 0.2]), truth, learned, cost=np.array([0.1, 0.2]))
+    assert tuple(margin.cost_weight for margin in margins) == COST_WEIGHTS
+    # Half of the queries switch: 0.5 * (0.8 * 1 - 0.2 * (0.2 - 0.1) / 0.2) = 0.35.
+    assert margins[1].gain == pytest.approx(0.35, rel=1e-5)
+
+
+def test_margins_when_a_candidate_has_no_cost_leave_it_out_where_cost_counts(predict, basis):
+    truth = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
+    learned = basis([0.51, 0.5], cost=[0.1, np.nan], scale=0.1)
+    margins = calibrate(predict(truth, cost=[0.1, np.nan]), truth, learned, cost=np.array([0.1, np.nan]))
+    assert math.isfinite(margins[0].margin_z)
+    assert all(math.isinf(margin.margin_z) for margin in margins[1:])
+
+
+def test_margin_when_all_gains_come_from_one_group_is_infinite(predict, basis):
+    # Twenty queries alone would convince; as copies of one question they are a single lucky draw.
+    truth = np.array([[0.0, 1.0]] * 20 + [[1.0, 0.0]] * 40)
+    prediction = predict(np.array([[0.1, 0.9]] * 20 + [[0.9, 0.1]] * 40))
+    learned = basis([0.66, 0.33])
+    assert math.isfinite(calibrate(prediction, truth, learned)[0].margin_z)
+    groups = ["copy"] * 20 + [f"{i:02}" for i in range(40)]
+    assert math.isinf(calibrate(prediction, truth, learned, groups=groups)[0].margin_z)
+
+
+def test_margins_do_not_read_the_margins_of_the_basis(predict, basis):
+    truth = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
+    before = calibrate(predict(truth), truth, basis([0.6, 0.5], margins={0.0: math.inf}))
+    assert before == calibrate(predict(truth), truth, basis([0.6, 0.5]))
+
+
+def test_margins_when_the_seed_is_equal_are_equal(predict, basis):
+    rng = np.random.default_rng(3)
+    truth = (rng.random((40, 2)) < 0.5).astype(np.float32)
+    prediction = predict(members_around(truth * 0.2 + 0.4, noise=0.1, rng=rng))
+    learned = basis([0.5, 0.5])
+    assert calibrate(prediction, truth, learned, seed=1) == calibrate(prediction, truth, learned, seed=1)

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+
+from fusion_integrations.query_level.off_policy import doubly_robust
+
+NAN = np.nan
+
+
+def matrix(rows):
+    return np.array(rows, dtype=np.float32)
+
+
+def test_estimate_on_full_logs_is_what_was_observed():
+    rng = np.random.default_rng(0)
+    observed, predicted = rng.random((50, 3), dtype=np.float32), rng.random((50, 3), dtype=np.float32)
+    for propensity in (np.ones((50, 3)), np.full((50, 3), NAN)):
+        np.testing.assert_allclose(doubly_robust(observed, predicted, matrix(propensity)), observed, atol=1e-6)
+
+
+def test_estimate_worked_by_hand():
+    # Answered with probability 0.5: 0.4 + (1.0 - 0.4) / 0.5 = 1.6. Not answered: the prediction.
+    estimate = doubly_robust(matrix([[1.0, NAN]]), matrix([[0.4, 0.3]]), matrix([[0.5, NAN]]))
+    np.testing.assert_allclose(estimate, [[1.6, 0.3]], rtol=1e-6)
+    assert estimate.dtype == np.float32
+
+
+def test_estimate_when_the_propensity_is_unknown_takes_the_share_of_answers():
+    # Candidate 0 answered 2 of 4 queries: 0.5 + (1.0 - 0.5) / 0.5 = 1.5 and 0.5 + (0.0 - 0.5) / 0.5 = -0.5.
+    observed = matrix([[1.0], [0.0], [NAN], [NAN]])
+    estimate = doubly_robust(observed, np.full_like(observed, 0.5), np.full_like(observed, NAN))
+    np.testing.assert_allclose(estimate, [[1.5], [-0.5], [0.5], [0.5]], rtol=1e-6)
+
+
+def test_estimate_when_a_cell_is_very_rare_is_capped():
+    # 1 / 0.001 would be 1000; the weight stops at 1 / 0.05 = 20.
+    estimate = doubly_robust(matrix([[1.0]]), matrix([[0.0]]), matrix([[0.001]]))
+    np.testing.assert_allclose(estimate, [[20.0]], rtol=1e-6)
+
+
+def test_estimate_when_nothing_is_predicted_or_observed_stays_unknown():
+    estimate = doubly_robust(matrix([[NAN], [1.0]]), matrix([[NAN], [NAN]]), matrix([[NAN], [1.0]]))
+    assert np.isnan(estimate).all()
+
+
+@pytest.mark.parametrize("bias", [0.0, 0.3])
+def test_estimate_over_many_logs_is_unbiased_even_if_the_predictions_are_not(bias):
+    # One answer a query, by a policy that prefers whoever is better on that kind of query, so that the plain
+    # mean of the answers overrates both. Truth: each candidate solves its half of the queries, 0.5.
+    rng = np.random.default_rng(1)
+    n = 40_000
+    is_sum = rng.random(n) < 0.5
+    truth = np.stack([is_sum, ~is_sum], axis=1).astype(np.float32)
+    chance = np.where(truth == 1, 0.8, 0.2).astype(np.float32)
+    chosen = (rng.random(n) >= chance[:, 0]).astype(int)
+    observed = np.full((n, 2), NAN, dtype=np.float32)
+    observed[np.arange(n), chosen] = truth[np.arange(n), chosen]
+    assert np.nanmean(observed, axis=0).min() > 0.75  # 0.8 expected: what naive averages would say
+    estimate = doubly_robust(observed, np.full((n, 2), 0.5 + bias, dtype=np.float32), chance)
+    # The variance of one term is at most 1 / 0.2 = 5: the standard error of the mean is below 0.011.
+    np.testing.assert_allclose(estimate.mean(axis=0), [0.5, 0.5], atol=0.04)
