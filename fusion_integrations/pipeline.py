@@ -175,7 +175,9 @@ class FusionPipeline:
         cost = self.cost_usd(plan, answer) if answer else None
         return LogRecord(
             record_id=run_id,
-            messages=plan.query.messages,
+            messages=tuple(
+                replace(message, content=_storable(message.content)) for message in plan.query.messages
+            ),
             task=plan.query.task,
             reference=plan.query.reference,
             metric=plan.query.metric,
@@ -184,8 +186,8 @@ class FusionPipeline:
             model=candidate.model,
             prompt_mode=candidate.prompt_mode,
             planned_candidate_id=candidate.id,
-            response=answer.text if answer else None,
-            error=None if answer else f"{type(outcome).__name__}: {outcome}",
+            response=_storable(answer.text) if answer else None,
+            error=None if answer else _storable(f"{type(outcome).__name__}: {outcome}"),
             finish_reason=answer.finish_reason if answer else None,
             input_tokens=answer.input_tokens if answer else None,
             output_tokens=answer.output_tokens if answer else None,
@@ -216,3 +218,8 @@ def _query(query: QueryLike) -> Query:
     if not all(isinstance(message, Message) for message in query):
         raise InvalidPolicyError("A query is a text, a `Query`, or a sequence of `Message`.")
     return Query(messages=tuple(query))
+
+
+def _storable(text: str) -> str:
+    """Escape lone surrogates, which no UTF-8 store holds, so that an odd answer is not lost for its log."""
+    return text.encode(errors="backslashreplace").decode()

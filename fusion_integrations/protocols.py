@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -112,8 +112,14 @@ class StreamingChatClient(ChatClient, Protocol):
 
     def stream(
         self, messages: Sequence[Message], *, options: GenerationOptions | None = None
-    ) -> Iterator[str]:
-        """Yield the answer in pieces whose concatenation is the text of `complete`.
+    ) -> Generator[str, None, Completion]:
+        """Yield the answer in pieces; see `fusion_integrations.streaming` for reading it to its end.
+
+        Yields:
+            Non-empty pieces whose concatenation is the text of `complete`.
+
+        Returns:
+            The whole completion, with token counts where the model tells them.
 
         Raises:
             CandidateCallError: If the model call fails.

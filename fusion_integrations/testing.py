@@ -6,7 +6,7 @@ Nothing in production imports this module.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 
 import polars as pl
@@ -92,9 +92,11 @@ class ScriptedChatClient:
 
     def stream(
         self, messages: Sequence[Message], *, options: GenerationOptions | None = None
-    ) -> Iterator[str]:
-        """Yield the answer word by word."""
-        yield from _pieces(self.complete(messages, options=options).text)
+    ) -> Generator[str, None, Completion]:
+        """Yield the answer word by word, then return the completion."""
+        completion = self.complete(messages, options=options)
+        yield from _pieces(completion.text)
+        return completion
 
 
 def _pieces(text: str) -> list[str]:

@@ -47,7 +47,7 @@ def canonical_json(value: Any) -> str:
 
 def fingerprint(value: Any) -> str:
     """Hash JSON data to 16 hexadecimal digits of SHA-256."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(value).encode(errors="backslashreplace")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)

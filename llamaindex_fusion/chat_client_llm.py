@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar, cast
 
@@ -30,6 +29,7 @@ from pydantic import Field
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import ChatClient, StreamingChatClient
+from fusion_integrations.streaming import aread_stream, read_stream
 from fusion_integrations.types import Completion, GenerationOptions, Message
 from llamaindex_fusion._convert import to_core_messages
 
@@ -52,7 +52,7 @@ class ChatClientLLM(LLM):
 
     Async calls are async all the way down, and streams arrive as they are generated where the client can
     stream; other clients give their answer in one piece. Token counts are where LlamaIndex's own counters
-    look, in `raw["usage"]`, and in `additional_kwargs`; a chat client reports none for a stream.
+    look, in `raw["usage"]`, and in `additional_kwargs`; of a stream, on its last response.
 
     Args:
         client: Who answers.
@@ -178,14 +178,12 @@ class ChatClientLLM(LLM):
         if not isinstance(self.client, StreamingChatClient):
             yield replace(whole := self._answer(messages, options), delta=whole.text)
             return
-        text = ""
-        pieces = self.client.stream(messages, options=options)
-        try:
-            for piece in pieces:
-                text += piece
-                yield _Step(text=text, delta=piece)
-        finally:
-            _close(pieces)
+        with contextlib.closing(read_stream(self.client.stream(messages, options=options))) as items:
+            text = ""
+            for item in items:
+                step = _next_step(text, item)
+                text = step.text
+                yield step
 
     async def _asteps(
         self, messages: Sequence[Message], options: GenerationOptions | None
@@ -193,11 +191,12 @@ class ChatClientLLM(LLM):
         if not isinstance(self.client, StreamingChatClient):
             yield replace(whole := await self._aanswer(messages, options), delta=whole.text)
             return
-        text = ""
-        async with contextlib.aclosing(_in_threads(self.client.stream(messages, options=options))) as pieces:
-            async for piece in pieces:
-                text += piece
-                yield _Step(text=text, delta=piece)
+        async with contextlib.aclosing(aread_stream(self.client.stream(messages, options=options))) as items:
+            text = ""
+            async for item in items:
+                step = _next_step(text, item)
+                text = step.text
+                yield step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,6 +245,13 @@ async def _aeach(
             yield respond(step)
 
 
+def _next_step(text: str, item: str | Completion) -> _Step:
+    """Return the step after the text so far: one more piece, or the end, which adds what the answer took."""
+    if isinstance(item, Completion):
+        return replace(_whole(item), delta="")
+    return _Step(text=text + item, delta=item)
+
+
 def _whole(completion: Completion) -> _Step:
     counts = {"prompt_tokens": completion.input_tokens, "completion_tokens": completion.output_tokens}
     usage = {name: count for name, count in counts.items() if count is not None}
@@ -266,28 +272,3 @@ def _text_only(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
                 )
                 raise InvalidPolicyError(reason)
     return to_core_messages(messages)
-
-
-def _close(pieces: Iterator[str]) -> None:
-    """Close what can be closed: the protocol promises an iterator, not a generator."""
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
-
-
-async def _in_threads(pieces: Iterator[str]) -> AsyncGenerator[str, None]:
-    """Yield what an iterator that blocks yields, waiting for each piece in a thread."""
-    waiting: asyncio.Future[str | None] | None = None
-    try:
-        while True:
-            waiting = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
-            piece = await asyncio.shield(waiting)
-            if piece is None:
-                return
-            yield piece
-    finally:
-        # A thread cannot be interrupted: let it hand the iterator back before that is closed.
-        if waiting is not None and not waiting.done():
-            await asyncio.wait([waiting])
-            waiting.exception()  # nobody wants the piece or its failure any more
-        await asyncio.to_thread(_close, pieces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -111,7 +111,7 @@ class LlamaIndexChatClient:
 
     def stream(
         self, messages: Sequence[Message], *, options: GenerationOptions | None = None
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Completion]:
         """Yield the answer in the pieces the LLM gives.
 
         Args:
@@ -121,15 +121,21 @@ class LlamaIndexChatClient:
         Yields:
             Non-empty pieces.
 
+        Returns:
+            The whole completion, with the token counts that the LLM gave.
+
         Raises:
             CandidateCallError: If the LLM fails, from the first piece on.
         """
+        start, tally = time.perf_counter(), AnswerTally(self._name)
         with self._failures():
             responses = self.llm.stream_chat(to_chat_messages(messages), **self._kwargs(options))
             with contextlib.closing(responses):
                 for response in responses:
+                    tally.add(response)
                     if response.delta:
                         yield response.delta
+        return tally.completion(latency_s=time.perf_counter() - start)
 
     def _kwargs(self, options: GenerationOptions | None) -> Mapping[str, Any]:
         return {} if options is None else self._to_kwargs(options)

@@ -7,7 +7,7 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -210,7 +210,7 @@ class TransformersClient:
 
     def stream(
         self, messages: Sequence[Message], *, options: GenerationOptions | None = None
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, Completion]:
         """Yield the answer in pieces while it is generated; closing the iterator ends the generation.
 
         Args:
@@ -219,6 +219,9 @@ class TransformersClient:
 
         Yields:
             Non-empty pieces whose concatenation is the text of `complete`.
+
+        Returns:
+            The whole completion, once the last piece was taken.
 
         Raises:
             CandidateCallError: As `complete`, from the first piece on.
@@ -243,13 +246,12 @@ class TransformersClient:
                 item = news.get()
                 if isinstance(item, Exception):
                     raise item
-                is_last = isinstance(item, Completion)
                 text = item.text if isinstance(item, Completion) else settled_text(self._decode(item), stops)
                 if len(text) > len(given):
                     yield text[len(given) :]
                     given = text
-                if is_last:
-                    return
+                if isinstance(item, Completion):
+                    return item
         finally:
             abandoned.set()
             thread.join()

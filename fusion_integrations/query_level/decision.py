@@ -20,6 +20,10 @@ __all__ = ["Choice", "DecisionBasis", "RankedCandidate", "RouteDecision", "choos
 
 Outcome = Literal["default", "switched", "only_eligible", "pinned"]
 
+# Rewards that differ by less are tied: float32 products of equal numbers differ in their last bits, and by
+# how many queries are predicted at once.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionBasis:
@@ -256,7 +260,7 @@ def reward(
 def _convincing(gain: FloatArray, gain_se: FloatArray, margin: float) -> npt.NDArray[np.bool_]:
     if math.isinf(margin):  # never, whatever the standard error; inf * 0 would be undefined
         return np.zeros(gain.shape, dtype=np.bool_)
-    return (gain > 0) & (gain > margin * gain_se)
+    return (gain > _ROUNDING) & (gain > margin * gain_se)
 
 
 def _exclusions(
@@ -345,7 +349,7 @@ def _reason(row: int, choice: Choice, candidates: tuple[Candidate, ...]) -> tupl
         )
         return "switched", text
     rival = int(eligible[np.argmax(gain[eligible])])
-    if rival == default:
+    if gain[rival] <= _ROUNDING:
         return (
             "default",
             f"'{name}' is the best single candidate and also the best prediction for this query.",

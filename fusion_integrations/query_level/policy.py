@@ -75,9 +75,7 @@ class RoutingPolicy:
         """Hash of the policy, for logs; equal policies have the same."""
         # repr because JSON has no infinity, of floats because 1, 1.0 and NumPy's 1.0 are equal but print apart.
         values = self.to_json()
-        return fingerprint(
-            {name: repr(float(v) if isinstance(v, Real) else v) for name, v in values.items()}
-        )
+        return fingerprint({name: repr(float(v) if isinstance(v, Real) else v) for name, v in values.items()})
 
 
 # The paper's scenarios (section 4.2): reward = alpha * performance - beta * cost with (alpha, beta) =

@@ -48,6 +48,8 @@ class RouterTrainingArguments:
             raise InvalidPolicyError(f"risk must lie strictly between 0 and 1, got {self.risk}.")
         if self.n_threads < 1:
             raise InvalidPolicyError(f"n_threads must be at least 1, got {self.n_threads}.")
+        if self.seed < 0:
+            raise InvalidPolicyError(f"seed must be at least 0, got {self.seed}.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON data."""

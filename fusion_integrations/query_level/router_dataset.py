@@ -5,6 +5,7 @@ Rows are grouped by query id, never by position, so a missing answer is a missin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Self
@@ -12,8 +13,14 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
-from fusion_integrations.errors import LogSchemaError, NotEnoughLogsError, UnknownCandidateError
+from fusion_integrations.errors import (
+    InvalidPolicyError,
+    LogSchemaError,
+    NotEnoughLogsError,
+    UnknownCandidateError,
+)
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.types import Candidate, PriceTable
@@ -76,23 +83,16 @@ class RouterDataset:
             The data set, rows sorted by query id.
 
         Raises:
-            LogSchemaError: If the frame lacks columns.
+            InvalidPolicyError: If `candidates` is empty or repeats an id.
+            LogSchemaError: If the frame lacks columns, or the label leaves [0, 1].
             NotEnoughLogsError: If no row carries the label.
             UnknownCandidateError: If a wanted candidate answered no query.
         """
-        missing = [name for name in LOG_SCHEMA if name not in frame.columns]
-        if missing:
-            raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
-        scored = frame.filter(pl.col("error").is_null() & pl.col(label).is_not_null())
-        if scored.is_empty():
-            message = (
-                f"None of the {frame.height} log rows has a '{label}' score. Score the answers first, "
-                "or choose another label."
-            )
-            raise NotEnoughLogsError(message)
-        columns = tuple(candidates) if candidates is not None else _candidates_in(scored)
+        scored = _scored(frame, label)
+        columns = _candidates_in(scored) if candidates is None else _checked(candidates)
         scored = _rows_of(scored, columns)
-        queries = scored.group_by("query_id").agg(pl.col("query_text", "task").first()).sort("query_id")
+        # min() passes over nulls, and what it finds does not depend on the order of the rows.
+        queries = scored.group_by("query_id").agg(pl.col("query_text", "task").min()).sort("query_id")
         cells = _Cells(scored, queries["query_id"], columns)
         input_tokens, output_tokens = cells.mean("input_tokens"), cells.mean("output_tokens")
         return cls(
@@ -125,8 +125,41 @@ class RouterDataset:
         )
 
 
+def _scored(frame: pl.DataFrame, label: Label) -> pl.DataFrame:
+    """Return the rows that carry the label, with null for every NaN: frames made elsewhere mix the two."""
+    missing = [name for name in LOG_SCHEMA if name not in frame.columns]
+    if missing:
+        raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
+    scored = frame.with_columns(cs.float().fill_nan(None)).filter(
+        pl.col("error").is_null() & pl.col(label).is_not_null()
+    )
+    if scored.is_empty():
+        message = (
+            f"None of the {frame.height} log rows has a '{label}' score. Score the answers first, "
+            "or choose another label."
+        )
+        raise NotEnoughLogsError(message)
+    outside = scored[label].filter(~scored[label].is_between(0, 1))
+    if len(outside):
+        message = f"'{label}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
+        raise LogSchemaError(message)
+    return scored
+
+
+def _checked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    if not candidates:
+        raise InvalidPolicyError("There are no candidates. Pass two or more, or None for all in the logs.")
+    repeated = [name for name, count in Counter(c.id for c in candidates).items() if count > 1]
+    if repeated:
+        message = f"Several candidates have the id {repeated}. Give each model, mode and revision its own."
+        raise InvalidPolicyError(message)
+    return tuple(candidates)
+
+
 def _candidates_in(scored: pl.DataFrame) -> tuple[Candidate, ...]:
-    found = scored.group_by("candidate_id").agg(pl.col("model", "prompt_mode").first()).sort("candidate_id")
+    # max() and min() do not depend on the order of the rows, and prefer a model's name to a missing one.
+    found = scored.group_by("candidate_id").agg(pl.col("model").max(), pl.col("prompt_mode").min())
+    found = found.sort("candidate_id")
     return tuple(
         Candidate(id=row["candidate_id"], model=row["model"], prompt_mode=row["prompt_mode"])
         if row["model"]

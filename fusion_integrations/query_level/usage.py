@@ -53,8 +53,10 @@ class UsageModel:
         """Predict the use of queries from their texts and (n, d) features."""
         characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
         output_tokens, cost_usd = np.split(self.head.predict(features) * self.scale, 2, axis=1)
+        # A line may cross zero outside the lengths it was fitted on, and a negative cost would be a reward.
+        input_tokens = np.maximum(self.input_fit[0] + self.input_fit[1] * characters, 0)
         return Usage(
-            input_tokens=self.input_fit[0] + self.input_fit[1] * characters,
+            input_tokens=input_tokens,
             output_tokens=output_tokens,
             cost_usd=cost_usd,
         )

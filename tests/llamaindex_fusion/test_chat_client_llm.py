@@ -52,13 +52,16 @@ def test_chat_reports_usage_where_llama_index_looks() -> None:
     assert response.additional_kwargs == usage
 
 
-async def test_streams_give_each_piece_as_delta() -> None:
+async def test_streams_give_each_piece_as_delta_then_the_usage() -> None:
     llm = ChatClientLLM(ScriptedChatClient("tiny"))
 
-    in_sync = [chunk.delta for chunk in llm.stream_complete(HELLO)]
-    in_async = [chunk.delta async for chunk in await llm.astream_complete(HELLO)]
+    in_sync = list(llm.stream_complete(HELLO))
+    in_async = [chunk async for chunk in await llm.astream_complete(HELLO)]
 
-    assert in_sync == in_async == ["tiny", " heard:", " Hello", " you"]
+    for chunks in (in_sync, in_async):
+        assert [chunk.delta for chunk in chunks] == ["tiny", " heard:", " Hello", " you", ""]
+        assert chunks[-1].text == "tiny heard: Hello you"
+        assert chunks[-1].raw["usage"] == {"prompt_tokens": 2, "completion_tokens": 4, "total_tokens": 6}
 
 
 async def test_streams_of_a_client_that_cannot_stream_come_in_one_piece_with_usage() -> None:

@@ -18,17 +18,15 @@ def test_stream_gives_every_piece_cumulative_text_and_the_decision(llm: FusionLL
     chunks = list(llm.stream_chat([ChatMessage(content=SUM)]))
 
     assert "".join(chunk.delta or "" for chunk in chunks) == chunks[-1].message.content == ANSWER
-    assert len(chunks) == len(ANSWER.split(" "))
+    assert len(chunks) == len(ANSWER.split(" ")) + 1  # the last one brings the usage
     assert {chunk.additional_kwargs["fusion"]["candidate"] for chunk in chunks} == {"calculator"}
 
 
 def test_stream_when_its_llm_reports_usage_then_cost_is_known_at_its_end(
     pipeline: FusionPipeline, store: LogStore
 ) -> None:
-    class Whole(ScriptedChatClient):
-        stream = None  # a client that cannot stream: its answer comes in one piece, with usage
-
-    llm = FusionLLM(pipeline, llms={name: ChatClientLLM(Whole(name)) for name in ("tiny-math", "tiny-prose")})
+    llms = {name: ChatClientLLM(ScriptedChatClient(name)) for name in ("tiny-math", "tiny-prose")}
+    llm = FusionLLM(pipeline, llms=llms)
 
     *_, last = llm.stream_complete(SUM)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_integrations._optional import require
+from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import HeadInputs
 
@@ -39,6 +40,17 @@ class ClusterHeadConfig:
     shrinkage: float = 10.0
     sharpness: float = 20.0
     task_regularization: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            InvalidPolicyError: If a value is not above 0.
+        """
+        for name in ("n_clusters", "shrinkage", "sharpness", "task_regularization"):
+            if not getattr(self, name) > 0:
+                message = f"ClusterHeadConfig.{name} must be above 0, got {getattr(self, name)}."
+                raise InvalidPolicyError(message)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON data."""
@@ -123,7 +135,8 @@ def _task_scores(
 
 def _kmeans_scores(config: ClusterHeadConfig, inputs: HeadInputs) -> tuple[FloatArray, FloatArray]:
     cluster = require("sklearn.cluster", extra="train")
-    n_clusters = max(1, min(config.n_clusters, len(inputs.features) // 5))
+    n_distinct = len(np.unique(inputs.features, axis=0))
+    n_clusters = max(1, min(config.n_clusters, len(inputs.features) // 5, n_distinct))
     kmeans = cluster.KMeans(n_clusters=n_clusters, n_init=3, random_state=inputs.seed).fit(inputs.features)
     centers = kmeans.cluster_centers_.astype(np.float64)
     sharpness = config.sharpness / max(kmeans.inertia_ / len(inputs.features), 1e-9)

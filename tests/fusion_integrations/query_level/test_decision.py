@@ -296,7 +296,7 @@ def test_decisions_when_candidates_are_permuted_are_the_same(predict, basis, nam
     members = members + np.arange(k) / 100 + np.array([0, 1e-3])[:, None, None] * np.arange(k)
     order = random.sample(range(k), k)
     names = [named("abcde")[i] for i in range(k)]
-    average_cost = np.where(np.isnan(costs).any(axis=0), NAN, 0.5 + np.arange(k) / 10)
+    average_cost = np.array([NAN, 0.6, 0.7, 0.8, 0.9])[:k]
 
     def outcome(columns):
         prediction = predict(

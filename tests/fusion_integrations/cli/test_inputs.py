@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from fusion_integrations.cli.inputs import read_candidates, read_queries
+from fusion_integrations.demo.candidates import DEMO_CANDIDATES
+from fusion_integrations.errors import CandidatesFileError, EmptyQueryError, LogSchemaError
+from fusion_integrations.types import Message, Query
+
+EXPECTED = [
+    Query.from_text("What is 3 + 4?", task="sums", reference="7", metric="numeric_match"),
+    Query.from_text("Name a fish."),
+]
+FILES = {
+    "queries.jsonl": '\ufeff{"text": "What is 3 + 4?", "task": "sums", "reference": 7, "metric": "numeric_match"}'
+    '\n\n{"messages": [{"role": "user", "content": "Name a fish."}]}\n',
+    "queries.yaml": "- {text: What is 3 + 4?, task: sums, reference: 7, metric: numeric_match}\n- text: Name a fish.\n",
+    "queries.csv": "text,task,reference,metric\nWhat is 3 + 4?,sums,7,numeric_match\nName a fish.,,,\n",
+    "queries.TSV": "text\ttask\treference\tmetric\nWhat is 3 + 4?\tsums\t7\tnumeric_match\nName a fish.\t\t\t\n",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_read_queries_when_the_file_is_of_any_kind_gives_its_queries(name, tmp_path):
+    path = tmp_path / name
+    path.write_text(FILES[name], encoding="utf-8")
+    assert read_queries(str(path)) == EXPECTED
+
+
+def test_read_queries_when_a_conversation_is_given_keeps_its_turns(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        '{"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]}'
+    )
+    assert read_queries(str(path))[0].messages == (
+        Message(role="system", content="Be kind."),
+        Message(role="user", content="Hi"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "says"),
+    [
+        ("q.jsonl", '{"text": "a"}\n{"text": " "}', EmptyQueryError, "line 2: The query has no text"),
+        ("q.jsonl", '{"text": "a"}\n{oops', LogSchemaError, "line 2: not JSON"),
+        ("q.jsonl", "[" * 100_000, LogSchemaError, "line 1: not JSON"),
+        ("q.jsonl", '["a"]', LogSchemaError, "line 1: Input should be"),
+        ("q.jsonl", '{"text": "a", "refrence": "b"}', LogSchemaError, "line 1: refrence: Extra inputs"),
+        ("q.jsonl", '{"task": "a"}', LogSchemaError, "line 1: Value error, give either text or messages"),
+        ("q.jsonl", '{"text": "a", "messages": []}', LogSchemaError, "give either text or messages"),
+        ("q.jsonl", '{"messages": []}', EmptyQueryError, "line 1: The query has no text"),
+        ("q.jsonl", '{"messages": [{"role": "pope", "content": "a"}]}', LogSchemaError, "messages.0.role"),
+        ("q.jsonl", "\n", LogSchemaError, "holds no query"),
+        ("q.yaml", "text: a", LogSchemaError, "must be a YAML list"),
+        ("q.yaml", "- {", LogSchemaError, "cannot be read"),
+        ("q.yaml", "- !!python/object/apply:os.getpid []", LogSchemaError, "cannot be read"),
+        ("q.csv", "text,task\na,b,c\n", LogSchemaError, "row 1"),
+        ("q.csv", "text\n\n \n", EmptyQueryError, "row 1"),
+        ("q.txt", "a", LogSchemaError, "of no known kind. Use one of .jsonl"),
+    ],
+)
+def test_read_queries_when_the_file_is_malformed_says_where_and_what(name, content, error, says, tmp_path):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(error) as caught:
+        read_queries(str(path))
+    assert says in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"text": "\xff"}'])
+def test_read_queries_when_the_file_is_not_utf8_says_it_cannot_be_read(content, tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(LogSchemaError, match="cannot be read"):
+        read_queries(str(path))
+
+
+@pytest.mark.parametrize("name", ["none.jsonl", "none.yaml", "none.csv"])
+def test_read_queries_when_the_file_is_missing_says_it_cannot_be_read(name, tmp_path):
+    with pytest.raises(LogSchemaError, match="cannot be read"):
+        read_queries(str(tmp_path / name))
+
+
+def test_read_queries_when_the_demo_is_named_gives_all_its_queries():
+    assert len(read_queries("demo")) == 1280
+
+
+def test_read_candidates_when_the_demo_is_named_loads_no_model_to_list_them():
+    found = read_candidates("demo")
+    assert found.candidates == DEMO_CANDIDATES
+    assert set(found.options) == {candidate.id for candidate in DEMO_CANDIDATES}
+    assert len(found.clients) == 2
+    assert all(candidate.model in found.clients for candidate in found.candidates)
+    assert set(found.clients) == {candidate.model for candidate in found.candidates}
+    assert "other" not in found.clients
+
+
+def test_read_candidates_when_a_file_uses_the_demo_models_accepts_them(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "version: 1\nmodels: {smollm2-135m: {client: demo}}\ncandidates: [{id: s, model: smollm2-135m}]\n"
+    )
+    assert [candidate.id for candidate in read_candidates(str(path)).candidates] == ["s"]
+
+
+def test_read_candidates_when_the_file_is_missing_raises(tmp_path):
+    with pytest.raises(CandidatesFileError, match="cannot be read"):
+        read_candidates(str(tmp_path / "none.yaml"))

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from typer.main import get_command
+
+import fusion_integrations
+from fusion_integrations.cli import choices
+from fusion_integrations.cli.main import app
+from fusion_integrations.embedders import EMBEDDER_NAMES
+from fusion_integrations.logs.schema import Assignment
+from fusion_integrations.query_level.heads import HEAD_CONFIGS
+from fusion_integrations.query_level.policy import POLICY_PRESETS
+from fusion_integrations.query_level.router_dataset import Label
+
+
+def verbs(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    command = command or get_command(app)
+    children = getattr(command, "commands", {})
+    for name, child in children.items():
+        yield from verbs(child, (*path, name))
+    if not children:
+        yield path
+
+
+def test_program_when_started_as_installed_shows_its_version(start_fusion):
+    output, errors = start_fusion("--version").communicate()
+    assert (output, errors) == (f"fusion-integrations {fusion_integrations.__version__}\n", "")
+
+
+def test_help_when_asked_of_the_program_imports_none_of_the_core_and_no_heavy_package():
+    script = (
+        "import sys, fusion_integrations.cli.main as m\n"
+        "try: m.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    root = Path(fusion_integrations.__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, check=True)
+    loaded = set(run.stderr.split())
+    assert loaded.isdisjoint({"polars", "numpy", "sqlalchemy", "torch", "fusion_integrations.logs"})
+
+
+@pytest.mark.parametrize("path", list(verbs()), ids=" ".join)
+def test_help_when_asked_of_a_verb_lists_json_and_debug(path, fusion):
+    result = fusion(*path, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+    assert "--debug" in result.stdout
+
+
+def test_verbs_when_listed_are_all_there():
+    assert set(verbs()) == {
+        ("collect",),
+        ("demo",),
+        ("doctor",),
+        ("evaluate", "router"),
+        ("inspect",),
+        ("logs", "import", "table"),
+        ("logs", "stats"),
+        ("route",),
+        ("train", "router"),
+    }
+
+
+def test_choices_when_compared_with_the_core_are_the_same():
+    assert get_args(choices.AssignmentName) == get_args(Assignment)
+    assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
+    assert sorted(get_args(choices.HeadName)) == sorted(HEAD_CONFIGS)
+    assert get_args(choices.LabelName) == get_args(Label)
+    assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
+
+
+def test_process_when_an_input_is_bad_exits_1_with_the_message_and_one_document(start_fusion, tmp_path):
+    process = start_fusion("logs", "stats", tmp_path / "none.sqlite", "--json")
+    output, errors = process.communicate()
+    assert process.returncode == 1
+    assert json.loads(output)["error"]["type"] == "LogStoreError"
+    assert errors == f"Error: {json.loads(output)['error']['message']}\n"

@@ -1,0 +1,195 @@
+"""`train router`, `evaluate router`, `route` and `inspect`: the life of a router on the command line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import polars as pl
+import pytest
+
+from fusion_integrations.logs.frame import load_logs, write_parquet
+from fusion_integrations.query_level.router_model import RouterModel
+
+
+def training(logs, out, *more):
+    return ("train", "router", logs, "--out", out, "--embedder", "hash", *more)
+
+
+def test_train_router_when_run_saves_a_router_and_shows_its_margins(fusion, logs_path, tmp_path):
+    result = fusion(*training(logs_path, tmp_path / "router"))
+    assert result.exit_code == 0, result.stderr
+    digest = RouterModel.from_pretrained(tmp_path / "router").basis.artifact
+    assert f"Saved to '{tmp_path / 'router'}', digest {digest}." in result.stdout
+    assert "Trained on 40 queries" in result.stdout
+    assert "cost weight" in result.stdout
+    assert "Best Single" not in result.stdout  # without held-out queries there is nothing honest to show
+
+
+def test_train_router_when_queries_are_held_out_evaluates_on_them(fusion, logs_path, tmp_path):
+    result = fusion(*training(logs_path, tmp_path / "router", "--holdout", "0.3", "--json"))
+    document = json.loads(result.stdout)
+    assert document["evaluation"]["n_queries"] == 12
+    assert document["metrics"]["n_queries"] == 28
+    assert document["evaluation"]["n_leaked"] == 0
+    assert document["evaluation"]["trained_elsewhere"] == []
+    assert list(document["evaluation"]["policies"]) == ["performance-first", "balance", "cost-first"]
+
+
+def test_train_router_when_logs_have_no_cost_evaluates_performance_only(fusion, logs_path, tmp_path):
+    costless = load_logs(logs_path).with_columns(pl.lit(None, dtype=pl.Float64).alias("cost_usd"))
+    write_parquet(costless, tmp_path / "costless.parquet")
+    result = fusion(*training(tmp_path / "costless.parquet", tmp_path / "router", "--holdout", "0.3"))
+    assert result.exit_code == 0, result.stderr
+    assert "performance-first" in result.stdout
+    assert "cost-first" not in result.stdout
+    assert "unknown" in result.stdout
+
+
+def test_train_router_when_candidates_are_chosen_knows_only_them(fusion, logs_path, tmp_path):
+    more = ("--candidate", "writer", "--candidate", "calculator", "--seed", "3", "--json")
+    document = json.loads(fusion(*training(logs_path, tmp_path / "router", *more)).stdout)
+    assert document["candidates"] == ["writer", "calculator"]
+    assert document["arguments"]["seed"] == 3
+    assert document["evaluation"] is None
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            ("--candidate", "writer", "--candidate", "typist"),
+            "There is no candidate 'typist'. Known: 'calculator'",
+        ),
+        (("--candidate", "writer"), "The logs hold one candidate only, 'writer'."),
+        (("--label", "judge_score"), "None of the 120 log rows has a 'judge_score' score."),
+        (("--holdout", "1.5"), "fraction must lie strictly between 0 and 1"),
+    ],
+)
+def test_train_router_when_it_cannot_be_trained_exits_1_and_saves_nothing(
+    more, says, fusion, logs_path, tmp_path
+):
+    result = fusion(*training(logs_path, tmp_path / "router", *more))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert says in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "router").exists()
+
+
+@pytest.mark.parametrize("name", ["none.sqlite", "none.parquet"])
+def test_train_router_when_there_are_no_logs_exits_1(name, fusion, tmp_path):
+    result = fusion(*training(tmp_path / name, tmp_path / "router"))
+    assert result.exit_code == 1
+    assert name in result.stderr
+
+
+def test_train_router_when_held_out_logs_are_partial_exits_1_and_saves_nothing(fusion, logs_path, tmp_path):
+    logs = load_logs(logs_path)
+    one_answer_each = logs.filter(pl.int_range(pl.len()) % 3 == pl.int_range(pl.len()) // 3 % 3)
+    write_parquet(one_answer_each, tmp_path / "partial.parquet")
+    result = fusion(*training(tmp_path / "partial.parquet", tmp_path / "router", "--holdout", "0.3"))
+    assert result.exit_code == 1
+    assert "every candidate" in result.stderr
+    assert not (tmp_path / "router").exists()
+
+
+def test_evaluate_router_when_routers_share_a_folder_name_tells_them_apart(fusion, split_paths, tmp_path):
+    train, test = split_paths
+    folders = [tmp_path / "a" / "router", tmp_path / "b" / "router"]
+    for folder in folders:
+        folder.parent.mkdir()
+    fusion(*training(train, folders[0]))
+    shutil.copytree(folders[0], folders[1])
+    command = ("evaluate", "router", *folders, "--logs", test, "--train-logs", train)
+
+    result = fusion(*command, "--policy", "balance", "--json")
+
+    report = json.loads(result.stdout)
+    assert list(report["policies"]) == ["balance"]
+    assert [row["strategy"] for row in report["rows"]][-2:] == [str(folder) for folder in folders]
+    text = fusion(*command).stdout
+    assert "cost-first: reward" in text
+    assert "Warning: Only 12 groups" in text
+
+
+def test_evaluate_router_when_labels_differ_exits_1(fusion, split_paths, tmp_path):
+    train, test = split_paths
+    judged = load_logs(train).with_columns(pl.col("performance").alias("judge_score"))
+    write_parquet(judged, tmp_path / "judged.parquet")
+    fusion(*training(train, tmp_path / "one"))
+    fusion(*training(tmp_path / "judged.parquet", tmp_path / "two", "--label", "judge_score"))
+    result = fusion(
+        "evaluate", "router", tmp_path / "one", tmp_path / "two", "--logs", test, "--train-logs", train
+    )
+    assert result.exit_code == 1
+    assert "{'one': 'performance', 'two': 'judge_score'}" in result.stderr
+
+
+def test_evaluate_router_when_the_queries_were_trained_on_exits_1(fusion, router_path, logs_path):
+    result = fusion("evaluate", "router", router_path, "--logs", logs_path, "--train-logs", logs_path)
+    assert result.exit_code == 1
+    assert "also occur in the training logs" in result.stderr
+
+
+def test_route_when_asked_names_candidate_reason_and_ranking(fusion, router_path):
+    result = fusion("route", "What is 3 plus 4?", "--router", router_path)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[0] == "calculator"
+    assert "'calculator' is the best single candidate" in result.stdout
+    assert "thinker" in result.stdout
+
+
+def test_route_when_limits_are_given_keeps_to_them(fusion, router_path):
+    command = ("route", "What is 3 plus 4?", "--router", router_path, "--json")
+    allowed = json.loads(fusion(*command, "--allow", "thinker", "--allow", "writer").stdout)
+    assert {row["candidate_id"] for row in allowed["ranking"] if not row["excluded"]} == {"thinker", "writer"}
+    cheap = json.loads(fusion(*command, "--max-cost", "0.00002", "--cost-weight", "1").stdout)
+    assert cheap["candidate"] == "calculator"
+    assert [row["excluded"] for row in cheap["ranking"]].count("over the budget of 2e-05 USD a call") == 2
+    good = json.loads(fusion(*command, "--policy", "cost-first", "--min-performance", "0.45").stdout)
+    assert [row["candidate_id"] for row in good["ranking"] if row["excluded"]] == ["writer"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((" ",), "is blank. Pass at least one word."),
+        (("Hi", "--allow", "typist"), "The policy allows ['typist'], which the router does not know."),
+        (("Hi", "--max-cost", "0"), "The policy excludes every candidate"),
+        (("Hi", "--cost-weight", "nan"), "cost_weight must lie in [0.0, 1.0], got nan."),
+        (("Hi", "--cost-weight", "0.3", "--policy", "balance"), "Give --policy or --cost-weight, not both"),
+    ],
+)
+def test_route_when_an_input_is_bad_exits_1_with_the_message(arguments, says, fusion, router_path):
+    result = fusion("route", *arguments, "--router", router_path)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert says in result.stderr
+
+
+def test_inspect_when_the_artifact_is_intact_shows_what_it_is(fusion, router_path):
+    document = json.loads(fusion("inspect", router_path, "--json").stdout)
+    assert (document["kind"], document["verified"]) == ("router", True)
+    text = fusion("inspect", router_path).stdout
+    assert f"expected_digest='{document['digest']}'" in text
+    assert "metric n_queries: 40" in text
+    assert "calculator" in text
+
+
+@pytest.mark.parametrize("verb", ["inspect", "route"])
+def test_artifact_when_a_file_is_damaged_is_refused_with_exit_code_1(verb, fusion, router_path, tmp_path):
+    damaged = tmp_path / "router"
+    shutil.copytree(router_path, damaged)
+    weights = next(damaged.rglob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+    arguments = (damaged,) if verb == "inspect" else ("Hi", "--router", damaged)
+    result = fusion(verb, *arguments)
+    assert result.exit_code == 1
+    assert "is damaged: its SHA-256 is not the one in manifest.json" in result.stderr
+
+
+def test_inspect_when_there_is_no_artifact_exits_1(fusion, tmp_path):
+    result = fusion("inspect", tmp_path)
+    assert result.exit_code == 1
+    assert "There is no artifact at" in result.stderr
