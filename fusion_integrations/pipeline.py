@@ -98,7 +98,20 @@ class FusionPipeline:
     def plan_batch(
         self, queries: Sequence[QueryLike], *, policy: RoutingPolicy | None = None
     ) -> list[FusionPlan]:
-        """Choose for several queries with one call of the embedder; otherwise as `plan`."""
+        """Choose for several queries with one call of the embedder; otherwise as `plan`.
+
+        Args:
+            queries: n texts, queries or conversations.
+            policy: Replaces the pipeline's policy for this call.
+
+        Returns:
+            One plan a query, in their order.
+
+        Raises:
+            InvalidPolicyError: If `queries` is one text.
+        """
+        if isinstance(queries, str):
+            raise InvalidPolicyError("plan_batch() got one text. Pass a list of queries, or call plan().")
         asked = [_query(query) for query in queries]
         decisions = self.router.route_batch(asked, policy=policy or self.policy, prices=self.prices)
         return [
@@ -117,14 +130,26 @@ class FusionPipeline:
         return await asyncio.to_thread(self.plan_batch, queries, policy=policy)
 
     def pin(self, plan: FusionPlan, candidate_id: str) -> FusionPlan:
-        """Return the plan with another candidate, chosen by the caller and recorded as such.
+        """Let the caller choose, and have that recorded.
+
+        Args:
+            plan: What the router chose.
+            candidate_id: Who shall answer instead.
+
+        Returns:
+            The plan with that candidate and its prompt mode.
 
         Raises:
             UnknownCandidateError: If the router does not know the candidate.
         """
         candidate = find_candidate(self.router.candidates, candidate_id)
+        costs = {ranked.candidate_id: ranked.cost_usd for ranked in plan.decision.ranking}
         decision = replace(
-            plan.decision, candidate=candidate, outcome="pinned", reason="Chosen by the caller."
+            plan.decision,
+            candidate=candidate,
+            outcome="pinned",
+            reason="Chosen by the caller.",
+            expected_cost_usd=costs[candidate_id],
         )
         return replace(plan, decision=decision, prompt=prompt_edit(candidate.prompt_mode))
 

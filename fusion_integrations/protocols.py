@@ -77,6 +77,13 @@ class ChatClient(Protocol):
     ) -> Completion:
         """Answer one conversation.
 
+        Args:
+            messages: The conversation, oldest first.
+            options: How to generate; None leaves it to the client.
+
+        Returns:
+            The answer.
+
         Raises:
             CandidateCallError: If the model call fails.
         """
@@ -87,6 +94,13 @@ class ChatClient(Protocol):
     ) -> Completion:
         """Answer one conversation without blocking the event loop.
 
+        Args:
+            messages: The conversation, oldest first.
+            options: How to generate; None leaves it to the client.
+
+        Returns:
+            The answer.
+
         Raises:
             CandidateCallError: If the model call fails.
         """
@@ -96,6 +110,10 @@ class ChatClient(Protocol):
         self, conversations: Sequence[Sequence[Message]], *, options: GenerationOptions | None = None
     ) -> list[Completion]:
         """Answer several conversations at once.
+
+        Args:
+            conversations: n conversations, each oldest message first.
+            options: How to generate; None leaves it to the client.
 
         Returns:
             One completion a conversation, in their order.
@@ -115,8 +133,11 @@ class StreamingChatClient(ChatClient, Protocol):
     ) -> Generator[str, None, Completion]:
         """Yield the answer in pieces; see `fusion_integrations.streaming` for reading it to its end.
 
-        Yields:
-            Non-empty pieces whose concatenation is the text of `complete`.
+        The pieces are not empty, and their concatenation is the text of `complete`.
+
+        Args:
+            messages: The conversation, oldest first.
+            options: How to generate; None leaves it to the client.
 
         Returns:
             The whole completion, with token counts where the model tells them.

@@ -101,7 +101,7 @@ class ScriptedChatClient:
 
 def _pieces(text: str) -> list[str]:
     words = text.split(" ")
-    return [f" {word}" if i else word for i, word in enumerate(words)]
+    return [piece for piece in (words[0], *(f" {word}" for word in words[1:])) if piece]
 
 
 _SUMS = ("What is {} plus {}?", "Add {} and {}.", "Compute {} times {}.", "How much is {} minus {}?")

@@ -7,14 +7,16 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fusion_integrations.errors import EmptyQueryError, InvalidPolicyError, UnknownCandidateError
 
 __all__ = [
+    "ABANDONED",
     "QUERY_TEXT_VERSION",
     "Candidate",
     "CandidateKind",
@@ -35,6 +37,9 @@ __all__ = [
 Role = Literal["system", "user", "assistant", "tool"]
 PromptMode = Literal["direct", "reasoning", "thought"]
 CandidateKind = Literal["model", "tool"]
+
+# Finish reason of an answer whose reader left before its end.
+ABANDONED = "abandoned"
 
 # Routers embed `query_text`; an artifact names the version it was trained with. Raise it with the rule.
 QUERY_TEXT_VERSION = 1
@@ -72,7 +77,7 @@ def query_text(messages: Sequence[Message]) -> str:
         Non-blank text.
 
     Raises:
-        EmptyQueryError: If no user message has text.
+        EmptyQueryError: If the last user message is missing or blank.
     """
     turns = [message for message in messages if message.role in ("user", "assistant")]
     last = next((i for i in reversed(range(len(turns))) if turns[i].role == "user"), None)
@@ -105,7 +110,7 @@ class Query:
         """Refuse a query without text.
 
         Raises:
-            EmptyQueryError: If no user message has text.
+            EmptyQueryError: If the last user message is missing or blank.
         """
         query_text(self.messages)
 
@@ -152,11 +157,14 @@ class Candidate:
     capabilities: frozenset[str] = frozenset()
     description: str = ""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     def __post_init__(self) -> None:
-        """Check that kind and model agree.
+        """Check that kind, model and prompt mode agree.
 
         Raises:
-            InvalidPolicyError: If the id is blank, or a model candidate has no model, or a tool has one.
+            InvalidPolicyError: If the id is blank, a model candidate has no model, or a tool has a model or
+                a prompt mode.
         """
         if not self.id.strip():
             raise InvalidPolicyError("A candidate needs a non-blank id.")
@@ -164,6 +172,11 @@ class Candidate:
             message = (
                 f"Candidate '{self.id}' of kind '{self.kind}' has model '{self.model}': "
                 "a model candidate names its model, a tool candidate leaves it empty."
+            )
+            raise InvalidPolicyError(message)
+        if self.kind == "tool" and self.prompt_mode != "direct":
+            message = (
+                f"Tool candidate '{self.id}' has prompt mode '{self.prompt_mode}'; tools are not prompted."
             )
             raise InvalidPolicyError(message)
 
@@ -178,12 +191,23 @@ class Candidate:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Rebuild a candidate from `to_json`.
+        """Rebuild a candidate from `to_json`; the data may come from anybody's file.
+
+        Args:
+            data: JSON data, not trusted.
+
+        Returns:
+            The candidate.
 
         Raises:
-            TypeError: If a field is missing or unknown.
+            InvalidPolicyError: If a field is missing, unknown or of a wrong value.
         """
-        return cls(**{**data, "capabilities": frozenset(data["capabilities"])})
+        try:
+            return TypeAdapter(cls).validate_python(data)
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_input=False)
+            wrong = "; ".join(f"{'.'.join(map(str, d['loc'])) or 'candidate'}: {d['msg']}" for d in details)
+            raise InvalidPolicyError(f"This is no saved candidate: {wrong}.") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,7 +328,14 @@ class Completion:
 
 
 def find_candidate(candidates: Sequence[Candidate], candidate_id: str) -> Candidate:
-    """Return the candidate of that id.
+    """Find a candidate by its id.
+
+    Args:
+        candidates: Where to look.
+        candidate_id: The wanted id.
+
+    Returns:
+        The candidate.
 
     Raises:
         UnknownCandidateError: If there is none; lists those there are.

@@ -17,14 +17,14 @@ __all__ = ["CONFIG_SPECS", "CallOverrides", "with_own_settings"]
 
 CONFIG_SPECS = (
     ConfigurableFieldSpec(
-        id="route",
+        id="fusion_route",
         annotation=str | None,
         name="Route",
         description="Id of the candidate that answers this call, whatever the router would choose.",
         default=None,
     ),
     ConfigurableFieldSpec(
-        id="policy",
+        id="fusion_policy",
         annotation=RoutingPolicy | None,
         name="Policy",
         description="Routing policy of this call.",
@@ -54,17 +54,23 @@ class CallOverrides:
     def from_config(cls, config: RunnableConfig) -> Self:
         """Read a run's config.
 
+        Args:
+            config: The config.
+
+        Returns:
+            What it overrides; all None if nothing.
+
         Raises:
-            InvalidPolicyError: If `route` is no text or `policy` no `RoutingPolicy`.
+            InvalidPolicyError: If `fusion_route` is no text or `fusion_policy` no `RoutingPolicy`.
         """
         configurable = config.get("configurable") or {}
-        route, policy = configurable.get("route"), configurable.get("policy")
+        route, policy = configurable.get("fusion_route"), configurable.get("fusion_policy")
         if route is not None and not isinstance(route, str):
             raise InvalidPolicyError(
-                f"config['configurable']['route'] must be a candidate id, got {route!r}."
+                f"config['configurable']['fusion_route'] must be a candidate id, got {route!r}."
             )
         if policy is not None and not isinstance(policy, RoutingPolicy):
-            message = f"config['configurable']['policy'] must be a RoutingPolicy, got {policy!r}."
+            message = f"config['configurable']['fusion_policy'] must be a RoutingPolicy, got {policy!r}."
             raise InvalidPolicyError(message)
         places = {**(config.get("metadata") or {}), **configurable}
         session = next((places[key] for key in _SESSION_KEYS if places.get(key)), None)

@@ -158,7 +158,7 @@ class RouteRunner:
             message = (
                 f"'model' cannot be set for a call of the router (got {options['model']!r}): the answer "
                 "would be logged as another model's. To choose who answers, pin a candidate: "
-                "config={'configurable': {'route': '<id>'}}."
+                "config={'configurable': {'fusion_route': '<id>'}}."
             )
             raise InvalidPolicyError(message)
         overrides = CallOverrides.from_config(config)
@@ -185,7 +185,7 @@ class RouteRunner:
             message = (
                 f"This call needs a candidate with {wanted}, but no candidate of the router declares any "
                 "capability. Declare them, Candidate(..., capabilities=frozenset({...})), in the candidates "
-                "that the router is trained with; or pin one, config={'configurable': {'route': '<id>'}}."
+                "that the router is trained with; or pin one, config={'configurable': {'fusion_route': '<id>'}}."
             )
             raise NoEligibleCandidateError(message)
         return replace(policy, required_capabilities=policy.required_capabilities | capabilities)

@@ -18,7 +18,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.pipeline import FusionPipeline, FusionPlan
-from fusion_integrations.types import Completion
+from fusion_integrations.types import ABANDONED, Completion
 from langchain_fusion._convert import is_cached, to_completion
 
 __all__ = ["RouteBinding", "RoutedCall", "RunWatch", "arecorded", "recorded"]
@@ -190,7 +190,7 @@ class RoutedCall:
             return Completion(
                 text=watch.text,
                 model=self.plan.candidate.model,
-                finish_reason="abandoned",
+                finish_reason=ABANDONED,
                 latency_s=watch.latency_s,
             )
         return error

@@ -57,8 +57,8 @@ class FusionChatModel(DelegatingChatModel):
         model.invoke("What is 17 * 24?").response_metadata["fusion"]["candidate"]
         chain = prompt | model.bind_tools([search]) | parser
 
-        model.invoke(question, {"configurable": {"route": "qwen3:direct"}})  # this candidate answers
-        model.invoke(question, {"configurable": {"policy": RoutingPolicy(cost_weight=0.8)}})
+        model.invoke(question, {"configurable": {"fusion_route": "qwen3:direct"}})  # this candidate answers
+        model.invoke(question, {"configurable": {"fusion_policy": RoutingPolicy(cost_weight=0.8)}})
         ```
 
     With tools bound, only candidates that declare the capability `"tools"` are eligible; with structured
@@ -134,7 +134,7 @@ class FusionChatModel(DelegatingChatModel):
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """What `config["configurable"]` may hold: `route` and `policy`."""
+        """What `config["configurable"]` may hold: `fusion_route` and `fusion_policy`."""
         return [*super().config_specs, *CONFIG_SPECS]
 
     def bind_tools(
@@ -193,7 +193,7 @@ class FusionChatModel(DelegatingChatModel):
 
         Args:
             input: A text, a prompt value or messages.
-            config: The run's config; `configurable` may hold `route` and `policy`.
+            config: The run's config; `configurable` may hold `fusion_route` and `fusion_policy`.
             stop: Texts at which the answer ends.
             **kwargs: Passed to the chosen model.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
 from typing import Any, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -19,6 +18,7 @@ from pydantic import ConfigDict, Field, SecretStr, model_validator
 
 from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.protocols import ChatClient, StreamingChatClient
+from fusion_integrations.streaming import aread_stream, read_stream
 from fusion_integrations.types import Completion, GenerationOptions, Message
 from langchain_fusion._convert import to_completion, to_core, to_langchain
 
@@ -106,23 +106,31 @@ class LangChainChatClient:
 
     def stream(
         self, messages: Sequence[Message], *, options: GenerationOptions | None = None
-    ) -> Iterator[str]:
-        """Yield the answer in pieces.
+    ) -> Generator[str, None, Completion]:
+        """Yield the answer in pieces, then return the completion; closing this closes the model's stream.
 
         Args:
             messages: The conversation, oldest first.
             options: How to generate; None leaves everything to the model.
 
-        Yields:
-            Non-empty pieces whose concatenation is the text of `complete`.
+        Returns:
+            The whole answer, with the tokens the model reports.
 
         Raises:
             CandidateCallError: If the model call fails, from the first piece on.
         """
+        start = time.perf_counter()
+        chunks: list[AIMessageChunk] = []
         with self._failures():
-            for chunk in self._bound(options).stream(to_langchain(messages)):
-                if chunk.text:
-                    yield str(chunk.text)
+            stream = self._bound(options).stream(to_langchain(messages))
+            with closing(cast("Generator[AIMessageChunk]", stream)) as pieces:
+                for chunk in pieces:
+                    chunks.append(chunk)
+                    if chunk.text:
+                        yield str(chunk.text)
+            # One piece may be a whole message, from a model that cannot stream.
+            answer = chunks[0] + chunks[1:] if len(chunks) > 1 else chunks[0]
+        return to_completion(answer, model=self._name, latency_s=time.perf_counter() - start)
 
     def _bound(self, options: GenerationOptions | None) -> Runnable[LanguageModelInput, AIMessage]:
         if options is None:
@@ -147,8 +155,7 @@ class LangChainChatClient:
 class ChatClientModel(BaseChatModel):
     """Any chat client of the core as a LangChain chat model: text in, text out.
 
-    It streams where the client does. Clients do not report tokens while they stream, so a streamed answer has
-    no usage.
+    It streams where the client does.
 
     A setting replaces the client's default options as a whole: the others then have the defaults of
     `GenerationOptions`.
@@ -234,11 +241,10 @@ class ChatClientModel(BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         options = self._options(stop, kwargs)
         if not isinstance(self.client, StreamingChatClient):
-            yield _last_chunk(**_message_fields(self.client.complete(to_core(messages), options=options)))
+            yield _chunk(self.client.complete(to_core(messages), options=options), has_text=True)
             return
-        for piece in self.client.stream(to_core(messages), options=options):
-            yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
-        yield _last_chunk(content="", response_metadata={"model_name": self.client.model})
+        with closing(read_stream(self.client.stream(to_core(messages), options=options))) as items:
+            yield from map(_chunk, items)
 
     async def _astream(
         self,
@@ -249,14 +255,11 @@ class ChatClientModel(BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         options = self._options(stop, kwargs)
         if not isinstance(self.client, StreamingChatClient):
-            completion = await self.client.acomplete(to_core(messages), options=options)
-            yield _last_chunk(**_message_fields(completion))
+            yield _chunk(await self.client.acomplete(to_core(messages), options=options), has_text=True)
             return
-        stream = self.client.stream(to_core(messages), options=options)
-        async with aclosing(_off_the_loop(stream)) as pieces:
-            async for piece in pieces:
-                yield ChatGenerationChunk(message=AIMessageChunk(content=piece))
-        yield _last_chunk(content="", response_metadata={"model_name": self.client.model})
+        async with aclosing(aread_stream(self.client.stream(to_core(messages), options=options))) as items:
+            async for item in items:
+                yield _chunk(item)
 
     def _options(self, stop: list[str] | None, kwargs: Mapping[str, Any]) -> GenerationOptions | None:
         """Return the options of a call, None if nobody set any."""
@@ -290,23 +293,9 @@ def _message_fields(completion: Completion) -> dict[str, Any]:
     }
 
 
-def _last_chunk(**fields: Any) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=AIMessageChunk(chunk_position="last", **fields))
-
-
-async def _off_the_loop(pieces: Iterator[str]) -> AsyncGenerator[str]:
-    """Read a blocking stream in threads, and close it when its reader leaves."""
-    step: asyncio.Future[str | None] | None = None
-    try:
-        while True:
-            step = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
-            # A thread cannot be cancelled: shielded, the step can be waited for below.
-            piece = await asyncio.shield(step)
-            if piece is None:
-                return
-            yield piece
-    finally:
-        if step is not None and not step.done():
-            await asyncio.wait([step])
-            step.exception()  # retrieved: nobody is left to raise it to
-        await asyncio.to_thread(cast("Generator[str]", pieces).close)
+def _chunk(item: str | Completion, *, has_text: bool = False) -> ChatGenerationChunk:
+    """Return a piece of an answer; the completion is the last, by default without the text given before."""
+    if isinstance(item, str):
+        return ChatGenerationChunk(message=AIMessageChunk(content=item))
+    fields = _message_fields(item) if has_text else {**_message_fields(item), "content": ""}
+    return ChatGenerationChunk(message=AIMessageChunk(**fields, chunk_position="last"))

@@ -39,7 +39,7 @@ class FusionRouter(RunnableSerializable[RouterInput, RouteDecision]):
         router = FusionRouter(pipeline=pipeline)
         router.invoke("What is 17 * 24?").candidate.id
 
-        cheap = {"configurable": {"policy": RoutingPolicy(cost_weight=0.8)}}
+        cheap = {"configurable": {"fusion_policy": RoutingPolicy(cost_weight=0.8)}}
         router.invoke("What is 17 * 24?", cheap).reason
         ```
     """
@@ -61,7 +61,7 @@ class FusionRouter(RunnableSerializable[RouterInput, RouteDecision]):
 
     @property
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """What `config["configurable"]` may hold: `route` and `policy`."""
+        """What `config["configurable"]` may hold: `fusion_route` and `fusion_policy`."""
         return [*super().config_specs, *CONFIG_SPECS]
 
     def invoke(

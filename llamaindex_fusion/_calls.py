@@ -23,7 +23,7 @@ from llama_index.core.llms.llm import LLM
 
 from fusion_integrations.logs.schema import LogRecord
 from fusion_integrations.pipeline import FusionPipeline, FusionPlan
-from fusion_integrations.types import Completion
+from fusion_integrations.types import ABANDONED, Completion
 from llamaindex_fusion._convert import AnswerTally
 
 __all__ = ["DECISION_KEY", "RUN_ID_TAG", "PlannedCall"]
@@ -148,7 +148,7 @@ class PlannedCall:
     def _broken_off(self, error: BaseException) -> Completion | BaseException:
         """Tell a stream that nobody wanted to its end from one that failed."""
         is_abandoned = isinstance(error, GeneratorExit | asyncio.CancelledError)
-        return self._completion("abandoned") if is_abandoned else error
+        return self._completion(ABANDONED) if is_abandoned else error
 
     def _record(self, outcome: Completion | BaseException) -> None:
         self._note(self.pipeline.record(self.plan, outcome, run_id=self._run_id))

@@ -118,9 +118,6 @@ class LlamaIndexChatClient:
             messages: The conversation, oldest first.
             options: How to generate; None leaves it to the LLM.
 
-        Yields:
-            Non-empty pieces.
-
         Returns:
             The whole completion, with the token counts that the LLM gave.
 

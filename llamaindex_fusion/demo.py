@@ -15,7 +15,7 @@ from llama_index.core.embeddings import BaseEmbedding
 from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.core.tools import QueryEngineTool
-from pydantic import ConfigDict
+from pydantic import PrivateAttr
 
 from fusion_integrations.demo.knowledge import (
     KNOWLEDGE_TOOLS,
@@ -82,12 +82,14 @@ def show(stage: DemoStage) -> Iterator[str]:
 class _StageEmbedding(BaseEmbedding):
     """The demo's embedder as LlamaIndex wants it."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
+    _embedder: Embedder = PrivateAttr()
 
-    embedder: Embedder
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__(model_name=str(embedder.identity))
+        self._embedder = embedder
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        return [vector.tolist() for vector in self.embedder.embed(texts)]
+        return [vector.tolist() for vector in self._embedder.embed(texts)]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
@@ -100,7 +102,7 @@ class _StageEmbedding(BaseEmbedding):
 
 
 def _retrievers(embedder: Embedder) -> dict[str, BaseRetriever]:
-    embedding = _StageEmbedding(embedder=embedder)
+    embedding = _StageEmbedding(embedder)
     return {
         tool_id: VectorStoreIndex(
             [TextNode(text=sentence) for sentence in sentences], embed_model=embedding

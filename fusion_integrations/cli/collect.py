@@ -1,5 +1,4 @@
 """`fusion collect`: ask every candidate every query, and store the answers."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """`fusion demo`: from the shipped log to a routed answer in both frameworks, with models that really run."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 
@@ -52,7 +51,6 @@ def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[st
     from fusion_integrations.demo.walkthrough import FRAMEWORKS, DemoStage, show_framework
     from fusion_integrations.embedders import load_embedder
     from fusion_integrations.pipeline import FusionPipeline
-    from fusion_integrations.query_level.policy import BALANCE
     from fusion_integrations.query_level.router_model import RouterModel
 
     origin = demo_log_origin()
@@ -77,7 +75,7 @@ def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[st
     router = RouterModel.from_pretrained(out, embedder=embedder)
     console.print(f"Saved and loaded the router: {out}, digest {router.basis.artifact[:16]}")
     stage = DemoStage(
-        pipeline=FusionPipeline(router, policy=BALANCE, prices=DEMO_PRICES),
+        pipeline=FusionPipeline(router, prices=DEMO_PRICES),
         clients=clients,
         embedder=embedder,
         folder=folder,
@@ -107,7 +105,7 @@ def _load_clients(console: Console) -> dict[str, ChatClient]:
 def _collect_again(
     console: Console, logs: pl.DataFrame, clients: Mapping[str, ChatClient], *, n_sample: int, store: Path
 ) -> SampleComparison:
-    from fusion_integrations.demo.walkthrough import compare_sample
+    from fusion_integrations.demo.walkthrough import compare_queries, draw_queries
     from fusion_integrations.logs.store import LogStore
 
     with _progress(console) as progress, LogStore.open(store) as live:
@@ -118,7 +116,9 @@ def _collect_again(
                 bars[candidate_id] = progress.add_task(candidate_id, total=n_total)
             progress.update(bars[candidate_id], completed=n_done)
 
-        comparison = compare_sample(logs, clients, n_queries=n_sample, store=live, on_progress=show)
+        comparison = compare_queries(
+            logs, clients, queries=draw_queries(n_sample), store=live, on_progress=show
+        )
     console.print(
         f"{comparison.n_identical} of {comparison.n_answers} live answers equal the shipped ones, "
         "character by character."

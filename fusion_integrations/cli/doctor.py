@@ -1,5 +1,4 @@
 """`fusion doctor`: which optional packages are there, and the command that adds each that is not."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """`fusion evaluate router`: compare saved routers with what needs no router, on held-out logs."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

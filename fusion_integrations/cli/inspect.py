@@ -1,5 +1,4 @@
 """`fusion inspect`: what an artifact says about itself, after checking that it is intact."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """`fusion logs import table`: bring logs you already have into a log store."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

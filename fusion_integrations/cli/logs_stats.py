@@ -1,5 +1,4 @@
 """`fusion logs stats`: what a log store or an exported log holds."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

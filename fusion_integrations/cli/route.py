@@ -1,5 +1,4 @@
 """`fusion route`: ask a saved router who should answer a query."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

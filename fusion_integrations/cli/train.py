@@ -1,5 +1,4 @@
 """`fusion train router`: learn from logs which candidate to expect what of."""
-# ruff: noqa: PLC0415 - the core is imported when the verb runs, so that `fusion --help` answers at once
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def settled_text(text: str, stops: Sequence[str]) -> str:
 class GenerationWatch:
     """A stopping criterion for `generate`; called after every step with all tokens so far.
 
-    Attributes:
+    Args:
         decode: Turns tokens into text.
         n_prompt: Tokens of the padded prompt.
         stops: Texts that end a row.

@@ -213,12 +213,11 @@ class TransformersClient:
     ) -> Generator[str, None, Completion]:
         """Yield the answer in pieces while it is generated; closing the iterator ends the generation.
 
+        The pieces are not empty, and their concatenation is the text of `complete`.
+
         Args:
             messages: The conversation, oldest first.
             options: How to generate; None means the client's default.
-
-        Yields:
-            Non-empty pieces whose concatenation is the text of `complete`.
 
         Returns:
             The whole completion, once the last piece was taken.

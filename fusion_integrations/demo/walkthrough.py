@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -28,7 +28,8 @@ __all__ = [
     "FRAMEWORKS",
     "DemoStage",
     "SampleComparison",
-    "compare_sample",
+    "compare_queries",
+    "draw_queries",
     "show_framework",
     "train_demo_routers",
 ]
@@ -72,23 +73,29 @@ class SampleComparison:
     shipped_performance: Mapping[str, float]
 
 
-def compare_sample(
+def draw_queries(n_queries: int, *, seed: int = 0) -> list[Query]:
+    """Draw demo queries at random, without repeats."""
+    tasks = generate_tasks()
+    queries = tasks.train + tasks.test
+    chosen = np.random.default_rng(seed).choice(len(queries), size=n_queries, replace=False)
+    return [queries[i] for i in sorted(chosen)]
+
+
+def compare_queries(
     shipped: pl.DataFrame,
     clients: Mapping[str, ChatClient],
     *,
-    n_queries: int,
+    queries: Sequence[Query],
     store: LogStore,
-    seed: int = 0,
     on_progress: ProgressCallback | None = None,
 ) -> SampleComparison:
-    """Collect a random sample of the demo queries again and compare it with the shipped log.
+    """Collect some demo queries again, live, and compare the answers with the shipped ones.
 
     Args:
         shipped: The shipped log.
         clients: The running LLMs, by `Candidate.model`.
-        n_queries: Size of the sample.
+        queries: What to ask.
         store: Where the live answers go.
-        seed: Seed of the draw.
         on_progress: See `LogCollector`.
 
     Returns:
@@ -103,7 +110,7 @@ def compare_sample(
         options=DEMO_OPTIONS,
         on_progress=on_progress,
     )
-    collector.collect(_sample(n_queries, seed=seed))
+    collector.collect(queries)
     columns = ("record_id", "candidate_id", "response", "performance")
     both = store.to_frame().select(columns).join(shipped.select(columns), on="record_id", suffix="_shipped")
     means = both.group_by("candidate_id", maintain_order=True).agg(
@@ -115,13 +122,6 @@ def compare_sample(
         live_performance=dict(zip(means["candidate_id"], means["performance"], strict=True)),
         shipped_performance=dict(zip(means["candidate_id"], means["performance_shipped"], strict=True)),
     )
-
-
-def _sample(n_queries: int, *, seed: int) -> list[Query]:
-    tasks = generate_tasks()
-    queries = tasks.train + tasks.test
-    chosen = np.random.default_rng(seed).choice(len(queries), size=n_queries, replace=False)
-    return [queries[i] for i in sorted(chosen)]
 
 
 def train_demo_routers(

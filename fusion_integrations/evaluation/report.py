@@ -34,12 +34,12 @@ def render_table(report: EvaluationReport) -> list[Table]:
         report: The evaluation.
 
     Returns:
-        One table a policy, its verdicts in the caption; then, if the logs name tasks, one table of the
-        performance by task. The last table's caption holds the report's warnings, if there are any.
+        One table a policy, its verdicts in the caption; then, if the logs name tasks, one table a policy of
+        the performance by task. The last table's caption holds the report's warnings, if there are any.
     """
     tables = [_policy_table(report, policy) for policy in report.policies]
     if report.tasks:
-        tables.append(_task_table(report))
+        tables += [_task_table(report, policy) for policy in report.policies]
     for warning in report.warnings:
         _add_caption_line(tables[-1], f"Warning: {warning}")
     return tables
@@ -105,17 +105,15 @@ def _cost_text(cost_usd: float | None) -> str:
     return f"{cost:,.2f}" if cost >= 10 else f"{cost:.4f}"  # a small local model costs cents per 1000 queries
 
 
-def _task_table(report: EvaluationReport) -> Table:
-    strategies = tuple(dict.fromkeys(row.strategy for row in report.rows))
+def _task_table(report: EvaluationReport, policy: str) -> Table:
+    rows = [row for row in report.rows if row.policy == policy]
     table = _table(
-        "performance by task", text_columns=("policy", "task"), number_columns=("queries", *strategies)
+        f"{policy}: performance by task",
+        text_columns=("task",),
+        number_columns=("queries", *(row.strategy for row in rows)),
     )
-    for policy in report.policies:
-        rows = [row for row in report.rows if row.policy == policy]
-        for position, (task, n_queries) in enumerate(report.tasks.items(), start=1):
-            heading = policy if position == 1 else ""
-            cells = [heading, task, str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows)]
-            table.add_row(*map(Text, cells), end_section=position == len(report.tasks))
+    for task, n_queries in report.tasks.items():
+        table.add_row(Text(task), str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows))
     return table
 
 

@@ -58,7 +58,7 @@ def import_record_id(*, source: str, source_id: str) -> str:
 
 
 def _check_text(text: str) -> str:
-    # A lone surrogate is a str that no UTF-8 column can hold; it gets here through `Message` objects.
+    # A lone surrogate is a str that no UTF-8 column can hold.
     text.encode()
     return text
 
@@ -153,7 +153,9 @@ class LogRecord(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Fill in or verify the query id, and refuse an answer beside an error."""
+        """Check the messages' text, fill in or verify the query id, and refuse an answer beside an error."""
+        for turn in self.messages:
+            _check_text(turn.content)
         query_id = Query(messages=self.messages).query_id
         if not self.query_id:
             object.__setattr__(self, "query_id", query_id)

@@ -50,7 +50,13 @@ class DecisionBasis:
         return self.margin_z[min(self.margin_z, key=lambda weight: abs(weight - policy.cost_weight))]
 
     def scale_for(self, policy: RoutingPolicy) -> float:
-        """Return the cost scale in USD.
+        """Say what cost counts as much as one full point of performance.
+
+        Args:
+            policy: The policy that is applied.
+
+        Returns:
+            USD a call; 1 where cost does not count.
 
         Raises:
             InvalidPolicyError: If cost counts but neither policy nor router knows a scale.
@@ -224,7 +230,13 @@ def choose(
 def decide(
     prediction: Prediction, policy: RoutingPolicy, *, basis: DecisionBasis, prices: PriceTable | None = None
 ) -> list[RouteDecision]:
-    """Apply a policy and explain every choice; arguments and errors as in `choose`.
+    """Apply a policy and explain every choice; errors as in `choose`.
+
+    Args:
+        prediction: Expectations for n queries.
+        policy: What the caller wants.
+        basis: What training learned.
+        prices: Today's prices; None takes costs as logged.
 
     Returns:
         One decision a query, in their order.

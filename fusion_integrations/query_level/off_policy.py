@@ -12,7 +12,7 @@ _MIN_PROPENSITY = 0.05  # rarer cells would let single answers dominate a mean
 
 
 def doubly_robust(observed: FloatArray, predicted: FloatArray, propensity: FloatArray) -> FloatArray:
-    """Estimate every cell's outcome without bias, as far as propensities are right.
+    """Estimate every cell's outcome without bias, as far as propensities are right and not below 0.05.
 
     Where each query has every answer, this is the observed matrix itself. Where the propensity is unknown,
     the share of queries a candidate answered stands in, which assumes the answers are missing at random.

@@ -73,7 +73,7 @@ class RoutingPolicy:
     @property
     def fingerprint(self) -> str:
         """Hash of the policy, for logs; equal policies have the same."""
-        # repr because JSON has no infinity, of floats because 1, 1.0 and NumPy's 1.0 are equal but print apart.
+        # repr, because JSON has no infinity; of floats, because the equal 1, 1.0 and NumPy's 1.0 print apart.
         values = self.to_json()
         return fingerprint({name: repr(float(v) if isinstance(v, Real) else v) for name, v in values.items()})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -34,9 +35,9 @@ class _Details(BaseModel):
     head: str
     n_members: Annotated[int, Field(ge=1)]
     text_features_version: int
-    cost_scale_usd: float | None
+    cost_scale_usd: Annotated[float, Field(gt=0)] | None
     # Margin by cost weight; None stands for infinity, which JSON does not have.
-    margins: tuple[tuple[float, float | None], ...]
+    margins: tuple[tuple[float, Annotated[float, Field(ge=0)] | None], ...]
 
 
 def router_details(weights: RouterWeights, basis: DecisionBasis) -> dict[str, JsonValue]:
@@ -84,7 +85,14 @@ def router_card(weights: RouterWeights, basis: DecisionBasis, metrics: Mapping[s
 def read_router(
     folder: str | Path, *, expected_digest: str | None = None
 ) -> tuple[LoadedArtifact, RouterWeights, DecisionBasis]:
-    """Load a router's manifest, weights and basis.
+    """Load the parts of a saved router.
+
+    Args:
+        folder: Where it lies.
+        expected_digest: Digest the artifact must have; None accepts any.
+
+    Returns:
+        The verified artifact, the weights and the basis.
 
     Raises:
         ArtifactNotFoundError: If there is no artifact.
@@ -101,6 +109,7 @@ def read_router(
         message = f"{folder} is not a router this release can read: {error}. Save it again."
         raise ArtifactFormatError(message) from error
     _check_versions(folder, details, manifest.query_text_version)
+    _check_columns(folder, tensors, candidates)
     weights = RouterWeights.from_tensors(
         tensors, candidates=candidates, head_name=details.head, n_members=details.n_members
     )
@@ -111,6 +120,25 @@ def read_router(
         artifact=manifest.digest,
     )
     return artifact, weights, basis
+
+
+def _check_columns(
+    folder: str | Path, tensors: Mapping[str, npt.NDArray[Any]], candidates: tuple[Candidate, ...]
+) -> None:
+    """Refuse arrays of other candidates, which NumPy might broadcast to wrong answers without a word."""
+    k = len(candidates)
+    per_candidate = {"usage.scale": 2, "usage.head.means": 2, "usage.input_fit": 1}
+    for name, tensor in tensors.items():
+        is_means = name.startswith("member.") and name.endswith(".means")
+        columns = k * per_candidate.get(name, 1 if is_means or name.startswith("average.") else 0)
+        if columns and tensor.shape[-1:] != (columns,):
+            message = (
+                f"{folder} lists {k} candidates, but its array '{name}' has the shape {tensor.shape}. "
+                "Save it again."
+            )
+            raise ArtifactFormatError(message)
+    if len({candidate.id for candidate in candidates}) < k:
+        raise ArtifactFormatError(f"{folder} lists a candidate twice. Save it again.")
 
 
 def _check_versions(folder: str | Path, details: _Details, query_text_version: int | None) -> None:

@@ -23,7 +23,7 @@ from fusion_integrations.errors import (
 )
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.types import Candidate, PriceTable
+from fusion_integrations.types import ABANDONED, Candidate, PriceTable
 
 __all__ = ["Label", "RouterDataset"]
 
@@ -70,7 +70,7 @@ class RouterDataset:
     ) -> Self:
         """Pivot a log frame.
 
-        Failed calls have no label: they are missing for performance, never a 0. Several answers in one cell
+        Failed calls and abandoned streams are missing for performance, never a 0. Several answers in one cell
         are averaged. Queries without any label are left out.
 
         Args:
@@ -131,7 +131,11 @@ def _scored(frame: pl.DataFrame, label: Label) -> pl.DataFrame:
     if missing:
         raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
     scored = frame.with_columns(cs.float().fill_nan(None)).filter(
-        pl.col("error").is_null() & pl.col(label).is_not_null()
+        pl.col("error").is_null()
+        & (
+            pl.col("finish_reason").fill_null("") != ABANDONED
+        )  # says nothing of the answer it would have been
+        & pl.col(label).is_not_null()
     )
     if scored.is_empty():
         message = (

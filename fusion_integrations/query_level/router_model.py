@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from fusion_integrations.artifacts import save_artifact
 from fusion_integrations.embedders import check_identity, load_embedder
-from fusion_integrations.errors import ArtifactFormatError
+from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
 from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.decision import DecisionBasis, RouteDecision, decide
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
@@ -64,7 +64,10 @@ class RouterModel:
 
         Raises:
             EmptyQueryError: If a query is blank.
+            InvalidPolicyError: If `queries` is one text, which would be read letter by letter.
         """
+        if isinstance(queries, str):
+            raise InvalidPolicyError("The router got one text for a list of queries. Pass [text].")
         texts = [query if isinstance(query, str) else query.text for query in queries]
         return self.weights.predict(texts, router_features(texts, embedder=self.embedder))
 

@@ -81,7 +81,8 @@ class RouterTrainer:
                 in any pattern.
             candidates: Who may be chosen. Default: every candidate in the logs, sorted by id.
             prices: Prices to apply to the logged tokens. Default: costs as logged.
-            eval_logs: Validation logs for the margins. Default: grouped cross-validation on `logs`.
+            eval_logs: Validation logs for the margins, of queries that `logs` does not hold. Default: grouped
+                cross-validation on `logs`.
 
         Returns:
             The trained router.
@@ -89,6 +90,7 @@ class RouterTrainer:
         Raises:
             NotEnoughLogsError: If there is one candidate only, or too few scored queries.
             UnknownCandidateError: If a wanted candidate answered no query.
+            InvalidPolicyError: If `candidates` is empty or repeats an id.
             LogSchemaError: If the frame lacks columns.
             MissingDependencyError: If the head's package is not installed.
         """
@@ -102,6 +104,7 @@ class RouterTrainer:
         validation = training
         if eval_logs is not None:
             validation = self._prepare(_frame(eval_logs), weights.candidates, prices)
+            _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
         margins = calibrate_margins(
             unseen,
@@ -197,16 +200,16 @@ def _frame(logs: pl.DataFrame | LogSource) -> pl.DataFrame:
     return logs if isinstance(logs, pl.DataFrame) else logs.to_frame()
 
 
-def _check_enough(dataset: RouterDataset) -> None:
+def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:
     n, k = dataset.performance.shape
     if k < 2:
         message = (
-            f"The logs hold one candidate only, '{dataset.candidates[0].id}'. A router needs at least two "
+            f"The {name} hold one candidate only, '{dataset.candidates[0].id}'. A router needs at least two "
             "to choose from: log another model or prompt mode."
         )
         raise NotEnoughLogsError(message)
     if n < _MIN_QUERIES:
-        message = f"The logs hold {n} scored queries; a router needs at least {_MIN_QUERIES}. Collect more."
+        message = f"The {name} hold {n} scored queries; a router needs at least {_MIN_QUERIES}. Collect more."
         raise NotEnoughLogsError(message)
 
 

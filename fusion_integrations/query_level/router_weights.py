@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads import FittedHead, restore_head
 from fusion_integrations.query_level.prediction import Prediction
@@ -70,17 +71,31 @@ class RouterWeights:
         head_name: str,
         n_members: int,
     ) -> Self:
-        """Rebuild the learned part from `tensors`.
+        """Rebuild the learned part.
+
+        Args:
+            tensors: What `tensors` gave.
+            candidates: The k columns.
+            head_name: Which learner the members are.
+            n_members: How many there are.
+
+        Returns:
+            The learned part.
 
         Raises:
             ArtifactFormatError: If this release has no such head, or arrays are missing.
         """
         members = (_under(f"member.{number}.", tensors) for number in range(n_members))
+        try:
+            usage = UsageModel.from_tensors(_under("usage.", tensors))
+        except KeyError as error:
+            message = f"The artifact's usage predictor lacks the array {error}. Save the router again."
+            raise ArtifactFormatError(message) from error
         return cls(
             candidates=candidates,
             head_name=head_name,
             members=tuple(restore_head(head_name, member) for member in members),
-            usage=UsageModel.from_tensors(_under("usage.", tensors)),
+            usage=usage,
         )
 
 

@@ -15,7 +15,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.rate_limiters import InMemoryRateLimiter
-from langchain_core.runnables import ConfigurableField
+from langchain_core.runnables import ConfigurableField, RunnableLambda
 from pydantic import ValidationError
 
 from fusion_integrations import BALANCE, FusionPipeline, RoutingPolicy
@@ -60,7 +60,7 @@ class _CountedModel(_WholeModel):
 
 
 def _pin(route: str) -> dict:
-    return {"configurable": {"route": route}}
+    return {"configurable": {"fusion_route": route}}
 
 
 # Answers and decisions
@@ -204,7 +204,7 @@ def test_construct_when_policy_leaves_the_candidate_out_then_needs_no_model(fusi
 
     assert model.invoke(PROSE).response_metadata["fusion"]["outcome"] == "only_eligible"
     with pytest.raises(UnknownCandidateError, match="tiny-prose"):
-        model.invoke(PROSE, {"configurable": {"policy": ONLY_WRITER}})
+        model.invoke(PROSE, {"configurable": {"fusion_policy": ONLY_WRITER}})
 
 
 def test_construct_when_a_candidate_is_a_tool_then_says_so(fusion, router):
@@ -295,7 +295,7 @@ def test_config_when_it_pins_a_route_then_that_candidate_answers(fusion):
 
 
 def test_config_when_it_brings_a_policy_then_that_policy_decides(fusion):
-    answer = fusion().model.invoke(SUM, {"configurable": {"policy": ONLY_WRITER}})
+    answer = fusion().model.invoke(SUM, {"configurable": {"fusion_policy": ONLY_WRITER}})
 
     assert answer.response_metadata["fusion"]["candidate"] == "writer"
     assert answer.response_metadata["fusion"]["policy"] == ONLY_WRITER.fingerprint
@@ -309,7 +309,7 @@ def test_config_when_a_route_is_unknown_then_names_the_known_ones(fusion):
 def test_config_specs_when_listed_then_tell_route_and_policy(fusion):
     model = fusion().model
 
-    assert [spec.id for spec in model.config_specs] == ["route", "policy"]
+    assert [spec.id for spec in model.config_specs] == ["fusion_route", "fusion_policy"]
     assert model.config_schema().model_json_schema()
 
 
@@ -386,6 +386,16 @@ def test_callbacks_when_given_to_the_constructor_then_see_both_runs_once(fusion,
     assert all(metadata["own"] for metadata in run_log.metadata.values())
 
 
+def test_callbacks_when_given_to_the_constructor_in_a_chain_then_join_the_chains(fusion, run_log):
+    other = type(run_log)()
+    chain = RunnableLambda(lambda text: text) | fusion(callbacks=[other]).model
+
+    chain.invoke(SUM, {"callbacks": [run_log]})
+
+    assert other.kinds() == [("chain", "FusionChatModel"), ("llm", "tiny-math")]
+    assert run_log.kinds()[-2:] == other.kinds()
+
+
 def test_run_id_when_given_then_is_the_routers(fusion, run_log):
     run_id = uuid.uuid4()
     fusion().model.invoke(SUM, {"callbacks": [run_log], "run_id": run_id, "run_name": "mine"})
@@ -443,7 +453,8 @@ def test_stream_when_first_word_is_there_then_does_not_wait_for_the_next(fusion)
 
     class Noting(ScriptedChatClient):
         def stream(self, messages, *, options=None):
-            for piece in super().stream(messages, options=options):
+            stream = super().stream(messages, options=options)
+            for piece in stream:
                 produced.append(piece)
                 yield piece
 

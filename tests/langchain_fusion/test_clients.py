@@ -5,12 +5,17 @@ import threading
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
-from langchain_core.language_models import FakeListChatModel, GenericFakeChatModel
+from langchain_core.language_models import (
+    FakeListChatModel,
+    FakeMessagesListChatModel,
+    GenericFakeChatModel,
+)
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from fusion_integrations import Message
 from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.protocols import StreamingChatClient
+from fusion_integrations.streaming import read_stream
 from fusion_integrations.testing import ScriptedChatClient
 from fusion_integrations.types import Completion, GenerationOptions
 from langchain_fusion import ChatClientModel, LangChainChatClient
@@ -91,14 +96,49 @@ def test_complete_batch_when_several_then_keeps_their_order():
     assert [completion.text for completion in completions] == [f"s heard: number {i}" for i in range(8)]
 
 
-def test_stream_when_read_then_pieces_join_to_the_answer():
-    client = LangChainChatClient(_answering(AIMessage("one two three")), name="fake")
+def test_stream_when_read_then_pieces_join_to_the_completion():
+    usage = {"input_tokens": 1, "output_tokens": 3, "total_tokens": 4}
+    scripted = ChatClientModel(client=ScriptedChatClient("s", answer=lambda messages: "one two three"))
 
-    pieces = list(client.stream(HELLO))
+    *pieces, completion = read_stream(LangChainChatClient(scripted, name="fake").stream(HELLO))
 
-    assert "".join(pieces) == "one two three"
-    assert len(pieces) > 1
-    assert all(pieces)
+    assert pieces == ["one", " two", " three"]
+    assert (completion.text, completion.model, completion.finish_reason) == ("one two three", "fake", "stop")
+    assert (completion.input_tokens, completion.output_tokens) == (
+        usage["input_tokens"],
+        usage["output_tokens"],
+    )
+
+
+def test_stream_when_model_cannot_stream_then_gives_one_piece():
+    pieces = list(
+        read_stream(
+            LangChainChatClient(
+                FakeMessagesListChatModel(responses=[AIMessage("whole")]), name="fake"
+            ).stream(HELLO)
+        )
+    )
+
+    assert pieces[0] == "whole"
+    assert pieces[1].text == "whole"
+
+
+def test_stream_when_reader_leaves_then_closes_the_models_stream():
+    closed = []
+
+    class Endless(ScriptedChatClient):
+        def stream(self, messages, *, options=None):
+            try:
+                while True:
+                    yield "again "
+            finally:
+                closed.append(True)
+
+    stream = LangChainChatClient(ChatClientModel(client=Endless("s")), name="fake").stream(HELLO)
+    next(stream)
+    stream.close()
+
+    assert closed == [True]
 
 
 def test_options_when_given_then_reach_the_model_and_when_not_then_nothing_does():
@@ -117,7 +157,7 @@ def test_options_when_given_then_reach_the_model_and_when_not_then_nothing_does(
 
 
 async def _stream(client: LangChainChatClient) -> list[str]:
-    return list(client.stream(HELLO))
+    return list(read_stream(client.stream(HELLO)))
 
 
 async def _complete(client: LangChainChatClient) -> Completion:
@@ -166,7 +206,8 @@ def test_model_when_client_streams_then_streams_word_by_word():
 
     assert [chunk.content for chunk in chunks] == ["s", " heard:", " hello", ""]
     assert chunks[-1].chunk_position == "last"
-    assert chunks[-1].response_metadata == {"model_name": "s"}
+    assert chunks[-1].response_metadata == {"model_name": "s", "finish_reason": "stop"}
+    assert chunks[-1].usage_metadata == {"input_tokens": 1, "output_tokens": 3, "total_tokens": 4}
 
 
 async def test_model_when_client_streams_then_streams_asynchronously_off_the_loop():
@@ -174,9 +215,8 @@ async def test_model_when_client_streams_then_streams_asynchronously_off_the_loo
 
     class Noting(ScriptedChatClient):
         def stream(self, messages, *, options=None):
-            for piece in super().stream(messages, options=options):
-                threads.append(threading.current_thread())
-                yield piece
+            threads.append(threading.current_thread())
+            return (yield from super().stream(messages, options=options))
 
     chunks = [chunk.content async for chunk in ChatClientModel(client=Noting("s")).astream("hello")]
 

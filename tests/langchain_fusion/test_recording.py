@@ -71,16 +71,20 @@ async def test_record_when_answered_then_is_the_models_run(fusion, store, run_lo
     assert record.latency_s >= 0
 
 
-def test_record_when_model_reports_usage_then_has_tokens_and_cost(fusion, store):
-    answer = fusion().model.invoke(SUM)
+@pytest.mark.parametrize("ask", WAYS)
+async def test_record_when_model_reports_usage_then_has_tokens_and_cost(fusion, store, ask):
+    answer = await ask(fusion().model, SUM, {})
 
     record = _only(store)
+    message = answer[-1] if isinstance(answer, list) else answer
     assert (record.input_tokens, record.output_tokens, record.finish_reason) == (5, 7, "stop")
-    assert record.cost_usd == answer.response_metadata["fusion"]["cost_usd"]
+    # 5 words in at 1 USD and 7 words out at 2 USD a million tokens
+    assert record.cost_usd == pytest.approx(5 * 1e-6 + 7 * 2e-6)
+    assert record.cost_usd == message.response_metadata["fusion"]["cost_usd"]
 
 
 def test_record_when_prompt_mode_reasons_then_keeps_the_query_before_it(fusion, store):
-    fusion().model.invoke(SUM, {"configurable": {"route": "thinker"}})
+    fusion().model.invoke(SUM, {"configurable": {"fusion_route": "thinker"}})
 
     record = _only(store)
     assert (record.prompt_mode, record.messages[0].content) == ("reasoning", SUM)

@@ -83,7 +83,11 @@ async def test_abatch_when_one_policy_then_embeds_once(fusion_router, embedder):
 
 def test_batch_when_configs_differ_then_each_query_follows_its_own(fusion_router, embedder):
     only_writer = RoutingPolicy(allowed=frozenset({"writer"}))
-    configs = [{}, {"configurable": {"policy": only_writer}}, {"configurable": {"route": "thinker"}}]
+    configs = [
+        {},
+        {"configurable": {"fusion_policy": only_writer}},
+        {"configurable": {"fusion_route": "thinker"}},
+    ]
 
     decisions = fusion_router.batch([SUM, SUM, SUM], configs)
 
@@ -115,10 +119,10 @@ def test_invoke_when_blank_then_raises(fusion_router):
 
 def test_invoke_when_pinned_route_is_unknown_then_names_the_known_ones(fusion_router):
     with pytest.raises(UnknownCandidateError, match="'calculator', 'thinker', 'writer'"):
-        fusion_router.invoke(SUM, {"configurable": {"route": "gpt-7"}})
+        fusion_router.invoke(SUM, {"configurable": {"fusion_route": "gpt-7"}})
 
 
-@pytest.mark.parametrize("configurable", [{"route": 3}, {"policy": "cheap"}])
+@pytest.mark.parametrize("configurable", [{"fusion_route": 3}, {"fusion_policy": "cheap"}])
 def test_invoke_when_override_has_the_wrong_type_then_raises(fusion_router, configurable):
     with pytest.raises(InvalidPolicyError, match="configurable"):
         fusion_router.invoke(SUM, {"configurable": configurable})
@@ -153,7 +157,7 @@ def test_router_when_traced_then_is_one_chain_run(fusion_router, run_log):
 
 
 def test_router_when_asked_for_its_schema_then_tells_config_and_types(fusion_router):
-    assert {spec.id for spec in fusion_router.config_specs} == {"route", "policy"}
+    assert {spec.id for spec in fusion_router.config_specs} == {"fusion_route", "fusion_policy"}
     assert fusion_router.OutputType is RouteDecision
     assert fusion_router.config_schema().model_json_schema()
     assert fusion_router.get_graph().nodes

@@ -143,10 +143,6 @@ class TestChatClientModelOverScriptedClient(ChatModelIntegrationTests):
     def has_structured_output(self) -> bool:
         return False
 
-    @property
-    def returns_usage_metadata(self) -> bool:
-        return False  # one of the two tests streams, and clients count no tokens while they stream
-
 
 @functools.cache
 def _smollm2() -> ChatClientModel:
@@ -174,7 +170,3 @@ class TestFusionChatModelOverSmolLM2(ChatModelIntegrationTests):
     @property
     def has_structured_output(self) -> bool:
         return False
-
-    @property
-    def returns_usage_metadata(self) -> bool:
-        return False  # as above

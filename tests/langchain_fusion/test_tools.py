@@ -127,7 +127,7 @@ def test_tools_when_no_candidate_declares_anything_then_says_how_to(router):
 def test_tools_when_route_is_pinned_then_its_capabilities_are_not_asked_for(router):
     model = _routing(_declaring(router), _models({"a": 1, "b": 1})).bind_tools([add])
 
-    answer = model.invoke(SUM, {"configurable": {"route": "writer"}})
+    answer = model.invoke(SUM, {"configurable": {"fusion_route": "writer"}})
 
     assert _candidate(answer) == "writer"
     assert answer.tool_calls

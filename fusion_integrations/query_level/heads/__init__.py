@@ -33,6 +33,12 @@ _FITTED: dict[str, type[FittedHead]] = {"cluster": ClusterHead, "xgboost": XGBoo
 def head_config(name: str) -> HeadConfig:
     """Return the default configuration of a head.
 
+    Args:
+        name: A key of `HEAD_CONFIGS`.
+
+    Returns:
+        Its settings.
+
     Raises:
         InvalidPolicyError: If there is no such head; lists those there are.
     """
@@ -50,6 +56,13 @@ def fit_head(config: HeadConfig, inputs: HeadInputs) -> FittedHead:
 
 def restore_head(name: str, tensors: Mapping[str, npt.NDArray[Any]]) -> FittedHead:
     """Rebuild a saved head.
+
+    Args:
+        name: Which head it is.
+        tensors: What its `tensors` gave.
+
+    Returns:
+        The head.
 
     Raises:
         ArtifactFormatError: If this release has no such head, or arrays are missing.

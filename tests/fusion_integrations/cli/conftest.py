@@ -16,7 +16,8 @@ import fusion_integrations
 from fusion_integrations.cli.main import app
 from fusion_integrations.logs.frame import write_parquet
 from fusion_integrations.logs.splits import duplicate_key, holdout_mask
-from fusion_integrations.testing import tiny_logs, tiny_router
+from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.testing import tiny_logs
 
 # An installed package that brings a client kind, as an integration would: a module and its metadata.
 PLUGIN = """
@@ -94,7 +95,7 @@ def write_queries(tmp_path: Path) -> Callable[[int], Path]:
         path = tmp_path / "sums.jsonl"
         path.write_text(
             "".join(
-                f'{{"text": "What is {i} + 0?", "task": "sums", "reference": "{i}", "metric": "numeric_match"}}\n'
+                f'{{"text": "What is {i} + 0?", "reference": "{i}", "metric": "numeric_match"}}\n'
                 for i in range(n_queries)
             )
         )
@@ -133,7 +134,7 @@ def split_paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def router_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def router_path(tmp_path_factory: pytest.TempPathFactory, trained_router: RouterModel) -> Path:
     folder = tmp_path_factory.mktemp("router") / "tiny"
-    tiny_router().save_pretrained(folder)
+    trained_router.save_pretrained(folder)
     return folder

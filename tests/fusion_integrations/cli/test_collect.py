@@ -140,7 +140,7 @@ def test_collect_when_killed_ten_times_holds_every_answer_once_in_the_end(
     n_queries, path = 400, tmp_path / "logs.sqlite"
     queries = write_queries(n_queries)
     command = options(queries, write_candidates(), path, "--batch-size", "1", "--json")
-    chance = random.Random(0)
+    chance = random.Random(0)  # noqa: S311
     for _ in range(10):
         process = start_fusion(*command)
         lines = [process.stderr.readline() for _ in range(chance.randrange(12))]

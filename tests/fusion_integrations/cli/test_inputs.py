@@ -8,15 +8,22 @@ from fusion_integrations.errors import CandidatesFileError, EmptyQueryError, Log
 from fusion_integrations.types import Message, Query
 
 EXPECTED = [
-    Query.from_text("What is 3 + 4?", task="sums", reference="7", metric="numeric_match"),
+    Query.from_text("What is 3 + 4?", reference="7", metric="numeric_match"),
     Query.from_text("Name a fish."),
 ]
 FILES = {
-    "queries.jsonl": '\ufeff{"text": "What is 3 + 4?", "task": "sums", "reference": 7, "metric": "numeric_match"}'
-    '\n\n{"messages": [{"role": "user", "content": "Name a fish."}]}\n',
-    "queries.yaml": "- {text: What is 3 + 4?, task: sums, reference: 7, metric: numeric_match}\n- text: Name a fish.\n",
-    "queries.csv": "text,task,reference,metric\nWhat is 3 + 4?,sums,7,numeric_match\nName a fish.,,,\n",
-    "queries.TSV": "text\ttask\treference\tmetric\nWhat is 3 + 4?\tsums\t7\tnumeric_match\nName a fish.\t\t\t\n",
+    "queries.jsonl": """\ufeff{"text": "What is 3 + 4?", "reference": 7, "metric": "numeric_match"}
+
+{"messages": [{"role": "user", "content": "Name a fish."}]}
+""",
+    "queries.yaml": """
+- text: What is 3 + 4?
+  reference: 7
+  metric: numeric_match
+- text: Name a fish.
+""",
+    "queries.csv": "text,task,reference,metric\nWhat is 3 + 4?,,7,numeric_match\nName a fish.,,,\n",
+    "queries.TSV": "text\treference\tmetric\nWhat is 3 + 4?\t7\tnumeric_match\nName a fish.\t\t\n",
 }
 
 

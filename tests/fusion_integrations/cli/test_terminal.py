@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import typer
@@ -23,7 +24,7 @@ def test_terminal_when_text_is_wanted_prints_names_as_they_are_and_leaves_long_l
 
 def test_terminal_when_json_is_wanted_keeps_every_other_print_off_stdout(capsys):
     with terminal(as_json=True, debug=False) as place:
-        print("from a library")
+        sys.stdout.write("from a library\n")
         place.show({"name": "ä\ud800"}, "text")
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"name": "ä\ud800"}

@@ -22,7 +22,7 @@ def test_schema_when_the_record_has_fields_then_has_a_column_for_each():
     assert set(LOG_SCHEMA) == set(LogRecord.model_fields) | extra
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_logs_when_exported_and_loaded_then_are_equal(any_record, data, tmp_path_factory):
     records = data.draw(st.lists(any_record, max_size=3, unique_by=lambda record: record.record_id))

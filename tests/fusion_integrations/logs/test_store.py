@@ -17,7 +17,7 @@ def store():
         yield opened
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_records_when_stored_then_come_back_equal_and_in_order(any_record, data):
     records = data.draw(st.lists(any_record, max_size=5, unique_by=lambda record: record.record_id))
@@ -28,7 +28,7 @@ def test_records_when_stored_then_come_back_equal_and_in_order(any_record, data)
         assert store.get(record.record_id for record in records) == {r.record_id: r for r in records}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_frame_when_records_are_stored_then_holds_their_fields(any_record, data):
     records = data.draw(st.lists(any_record, max_size=5, unique_by=lambda record: record.record_id))

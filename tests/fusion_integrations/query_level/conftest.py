@@ -88,7 +88,18 @@ def _record(number: int, *, q: str, c: str, **columns: Any) -> dict[str, Any]:
 
 
 _FRUITS = ("apples", "pears", "plums", "figs", "limes", "dates", "nuts", "grapes", "kiwis", "melons")
-_PLACES = ("rivers", "harbours", "forests", "deserts", "islands", "valleys", "meadows", "towns", "caves", "lakes")
+_PLACES = (
+    "rivers",
+    "harbours",
+    "forests",
+    "deserts",
+    "islands",
+    "valleys",
+    "meadows",
+    "towns",
+    "caves",
+    "lakes",
+)
 
 
 def two_task_rows(
@@ -97,10 +108,11 @@ def two_task_rows(
     """Rows of two tasks that differ in their words: `a` always solves sums, `b` prose; `b` costs double."""
     rows = []
     for i in range(n_per_task):
-        first, second = _FRUITS[i % 10], _FRUITS[(i * 3 + i // 10 + 1) % 10]
+        other = (i * 3 + i // 10 + 1) % 10
+        first, second = _FRUITS[i % 10], _FRUITS[other]
         texts = {
             "sums": f"How many are 3 {first} plus 4 {second} and {i} more {_FRUITS[(i + 7) % 10]}?",
-            "prose": f"Write a gentle story about {_PLACES[i % 10]} near {_PLACES[(i * 3 + i // 10 + 1) % 10]}",
+            "prose": f"Write a gentle story about {_PLACES[i % 10]} near {_PLACES[other]}",
         }
         for task, text in texts.items():
             for name, good_at, cost in (("a", "sums", 0.001), ("b", "prose", 0.002)):

@@ -38,15 +38,15 @@ def test_margin_when_routing_clearly_pays_is_finite(predict, basis):
 
 def test_margin_when_the_predictions_are_noise_is_infinite_but_for_few_exceptions(predict, basis):
     # Everybody solves half of the queries by chance. Six margins are tried, each at a risk of 0.05, but the
-    # default is also the luckiest in these very logs; together the error rate stays near the stated risk.
+    # default is also the luckiest in these very logs; over 120 seeds 2 to 4% were measured.
     left = 0
-    for seed in range(40):
+    for seed in range(30):
         rng = np.random.default_rng(seed)
-        truth = (rng.random((120, 3)) < 0.5).astype(np.float32)
-        prediction = predict(members_around(np.full((120, 3), 0.5), noise=0.05, rng=rng))
+        truth = (rng.random((60, 3)) < 0.5).astype(np.float32)
+        prediction = predict(members_around(np.full((60, 3), 0.5), noise=0.05, rng=rng))
         (margin,) = calibrate(prediction, truth, basis(truth.mean(axis=0).tolist()), seed=seed)
         left += math.isfinite(margin.margin_z)
-    assert left <= 6  # of 40; 2 expected at a true risk of 0.05, more than 6 has a chance of 0.1%
+    assert left <= 5  # of 30; at a true rate of 0.05 more than 5 has a chance of 0.3%
 
 
 def test_margin_when_leaving_the_default_never_pays_is_infinite_and_explains_itself(predict, basis):

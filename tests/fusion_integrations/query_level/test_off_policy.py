@@ -14,7 +14,9 @@ def test_estimate_on_full_logs_is_what_was_observed():
     rng = np.random.default_rng(0)
     observed, predicted = rng.random((50, 3), dtype=np.float32), rng.random((50, 3), dtype=np.float32)
     for propensity in (np.ones((50, 3)), np.full((50, 3), NAN)):
-        np.testing.assert_allclose(doubly_robust(observed, predicted, matrix(propensity)), observed, atol=1e-6)
+        np.testing.assert_allclose(
+            doubly_robust(observed, predicted, matrix(propensity)), observed, atol=1e-6
+        )
 
 
 def test_estimate_worked_by_hand():

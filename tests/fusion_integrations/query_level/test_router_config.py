@@ -9,7 +9,14 @@ from fusion_integrations.query_level.router_config import RouterTrainingArgument
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n_members", 1), ("n_calibration_folds", 0), ("risk", 0.0), ("risk", 1.0), ("n_threads", 0), ("seed", -1)],
+    [
+        ("n_members", 1),
+        ("n_calibration_folds", 0),
+        ("risk", 0.0),
+        ("risk", 1.0),
+        ("n_threads", 0),
+        ("seed", -1),
+    ],
 )
 def test_arguments_when_a_value_is_out_of_range_refuse_and_name_it(field, value):
     with pytest.raises(InvalidPolicyError, match=f"{field} must .*{value}"):

@@ -150,7 +150,8 @@ def test_candidates_when_unknown_are_refused_and_the_known_listed(logs, named):
 
 def test_candidates_when_all_their_calls_failed_are_refused(logs, named):
     frame = logs(
-        {"q": "one", "c": "a", "performance": 0.1}, {"q": "one", "c": "b", "error": "Timeout", "response": None}
+        {"q": "one", "c": "a", "performance": 0.1},
+        {"q": "one", "c": "b", "error": "Timeout", "response": None},
     )
     with pytest.raises(UnknownCandidateError, match=r"\['b'\]"):
         RouterDataset.from_logs(frame, candidates=named("ab"))
@@ -207,7 +208,9 @@ def test_prices_when_given_replace_logged_costs(logs, named):
         {"q": "one", "c": "a", "performance": 0.5, "cost_usd": 9.0, "input_tokens": 100, "output_tokens": 50},
         {"q": "one", "c": "b", "performance": 0.5, "cost_usd": 9.0, "input_tokens": 100},
     )
-    prices = PriceTable(prices={n: Price(input_usd_per_mtok=1, output_usd_per_mtok=2) for n in ("m-a", "m-b")})
+    prices = PriceTable(
+        prices={n: Price(input_usd_per_mtok=1, output_usd_per_mtok=2) for n in ("m-a", "m-b")}
+    )
     # 100 * 1e-6 + 50 * 2e-6 = 0.0002; b's answer tokens were not logged, so its cost is unknown.
     priced = RouterDataset.from_logs(frame, prices=prices)
     np.testing.assert_allclose(priced.cost_usd, [[0.0002, NAN]], rtol=1e-6)
@@ -215,7 +218,10 @@ def test_prices_when_given_replace_logged_costs(logs, named):
 
 
 def test_propensity_is_kept_by_cell(logs):
-    frame = logs({"q": "one", "c": "a", "performance": 0.5, "propensity": 0.25}, {"q": "one", "c": "b", "performance": 0})
+    frame = logs(
+        {"q": "one", "c": "a", "performance": 0.5, "propensity": 0.25},
+        {"q": "one", "c": "b", "performance": 0},
+    )
     np.testing.assert_array_equal(RouterDataset.from_logs(frame).propensity, [[0.25, NAN]])
 
 
@@ -225,12 +231,21 @@ def test_propensity_is_kept_by_cell(logs):
 @pytest.mark.parametrize("rows", [np.array([2, 0]), np.array([True, False, True]), np.array([], dtype=int)])
 def test_select_keeps_rows_together(logs, rows):
     full = RouterDataset.from_logs(
-        logs(*({"q": q, "c": "a", "performance": p, "task": q} for q, p in (("x", 0.1), ("y", 0.2), ("z", 0.3))))
+        logs(
+            *(
+                {"q": q, "c": "a", "performance": p, "task": q}
+                for q, p in (("x", 0.1), ("y", 0.2), ("z", 0.3))
+            )
+        )
     )
     part = full.select(rows)
     assert len(part) == len(np.arange(3)[rows])
     for i, j in enumerate(np.arange(3)[rows]):
-        assert (part.query_ids[i], part.texts[i], part.tasks[i]) == (full.query_ids[j], full.texts[j], full.tasks[j])
+        assert (part.query_ids[i], part.texts[i], part.tasks[i]) == (
+            full.query_ids[j],
+            full.texts[j],
+            full.tasks[j],
+        )
         assert part.performance[i] == full.performance[j]
 
 
@@ -249,7 +264,7 @@ def test_pivot_of_forty_candidates_and_strange_texts_keeps_them_apart(logs):
         assert cell(dataset.performance, dataset, row["q"], row["c"]) == pytest.approx(row["performance"])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.dictionaries(
         st.tuples(st.sampled_from(["q1", "q2", "q3"]), st.sampled_from("abc")), st.integers(0, 4), min_size=1

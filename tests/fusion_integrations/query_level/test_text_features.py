@@ -56,7 +56,9 @@ def test_counts_worked_by_hand():
     assert feature("go Go GO stop", "distinct_word_share") == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("text", "sentences"), [("Wait... what?!", 2), ("a.b.c", 0), ("Yes.\n", 1), ("?", 1)])
+@pytest.mark.parametrize(
+    ("text", "sentences"), [("Wait... what?!", 2), ("a.b.c", 0), ("Yes.\n", 1), ("?", 1)]
+)
 def test_sentences_are_runs_of_marks_before_a_space_or_the_end(text, sentences):
     assert feature(text, "log_sentences") == pytest.approx(np.log1p(sentences) / 4)
 

@@ -223,7 +223,7 @@ JSON_VALUES = st.recursive(
 EVERY_COLUMN = ColumnMapping(**{name: name for name in ColumnMapping.model_fields if name != "messages"})
 
 
-@settings(deadline=None, max_examples=75)
+@settings(max_examples=75)
 @given(
     rows=st.lists(
         st.fixed_dictionaries(

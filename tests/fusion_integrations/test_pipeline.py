@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from fusion_integrations.errors import (
+    CandidateCallError,
+    EmptyQueryError,
+    InvalidPolicyError,
+    NoEligibleCandidateError,
+    UnknownCandidateError,
+)
+from fusion_integrations.logs.store import LogStore
+from fusion_integrations.pipeline import FusionPipeline
+from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
+from fusion_integrations.testing import ScriptedChatClient, tiny_prices
+from fusion_integrations.types import Completion, Message, Query
+
+SUM = "What is 17 plus 4? Give the number only."
+PROSE = "Write a line about rivers."
+THINK = RoutingPolicy(allowed=frozenset({"thinker"}))
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def store():
+    with LogStore.open(":memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def pipeline(trained_router, store):
+    return FusionPipeline(
+        trained_router, prices=tiny_prices(), store=store, source="tests", clock=lambda: NOW
+    )
+
+
+# Planning
+
+
+def test_plan_takes_a_text_a_query_and_messages_alike(pipeline):
+    messages = [Message(role="user", content=SUM)]
+    plans = [pipeline.plan(query) for query in (SUM, Query.from_text(SUM), messages, tuple(messages))]
+    assert all(plan == plans[0] for plan in plans)
+    assert plans[0].candidate.id == "calculator"
+    assert plans[0].decision == pipeline.router.route(SUM, prices=tiny_prices())
+
+
+def test_plan_when_the_mode_is_direct_sends_the_conversation_as_it_is(pipeline):
+    messages = (Message(role="system", content="Be brief."), Message(role="user", content=PROSE))
+    plan = pipeline.plan(messages)
+    assert plan.candidate.prompt_mode == "direct"
+    assert plan.messages == plan.query.messages == messages
+
+
+def test_plan_when_the_mode_is_reasoning_edits_the_last_question_only(pipeline):
+    messages = (
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="Hi"),
+        Message(role="user", content=SUM),
+    )
+    plan = pipeline.plan(messages, policy=THINK)
+    assert plan.candidate.id == "thinker"
+    assert plan.messages[:2] == messages[:2]
+    assert SUM in plan.messages[2].content
+    assert plan.messages[2].content != SUM
+    assert plan.query.messages == messages
+
+
+def test_plan_batch_keeps_the_order_and_equals_single_plans(pipeline):
+    queries = [PROSE, SUM, PROSE]
+    plans = pipeline.plan_batch(queries)
+    assert [plan.candidate.id for plan in plans] == ["writer", "calculator", "writer"]
+    assert [plan.candidate for plan in plans] == [pipeline.plan(query).candidate for query in queries]
+    assert pipeline.plan_batch([]) == []
+
+
+def test_plan_batch_when_given_one_text_refuses(pipeline):
+    # A text is a sequence of texts too: one plan a letter would be an expensive surprise.
+    with pytest.raises(InvalidPolicyError, match="one text"):
+        pipeline.plan_batch(SUM)
+
+
+async def test_plans_made_asynchronously_are_the_same(pipeline):
+    assert await pipeline.aplan(SUM) == pipeline.plan(SUM)
+    assert await pipeline.aplan_batch([SUM, PROSE], policy=BALANCE) == pipeline.plan_batch(
+        [SUM, PROSE], policy=BALANCE
+    )
+
+
+async def test_plans_made_at_the_same_time_do_not_mix(pipeline):
+    queries = [SUM, PROSE] * 10
+    plans = await asyncio.gather(*(pipeline.aplan(query) for query in queries))
+    assert [plan.query.text for plan in plans] == queries
+    assert [plan.candidate.id for plan in plans] == ["calculator", "writer"] * 10
+
+
+def test_policy_of_a_call_goes_before_the_pipelines(trained_router):
+    pipeline = FusionPipeline(trained_router, policy=THINK)
+    assert pipeline.plan(SUM).candidate.id == "thinker"
+    assert pipeline.plan(SUM, policy=RoutingPolicy()).candidate.id == "calculator"
+
+
+@pytest.mark.parametrize("query", ["", "  ", (), (Message(role="system", content="x"),)])
+def test_plan_when_the_query_is_blank_refuses(pipeline, query):
+    with pytest.raises(EmptyQueryError):
+        pipeline.plan(query)
+
+
+def test_plan_when_the_query_is_something_else_refuses(pipeline):
+    with pytest.raises(InvalidPolicyError, match="A query is a text"):
+        pipeline.plan([{"role": "user", "content": SUM}])
+
+
+def test_plan_when_nobody_is_eligible_refuses(pipeline):
+    with pytest.raises(NoEligibleCandidateError, match="vision"):
+        pipeline.plan(SUM, policy=RoutingPolicy(required_capabilities=frozenset({"vision"})))
+
+
+# Pinning
+
+
+def test_pin_replaces_candidate_prompt_and_cost_and_says_who_chose(pipeline):
+    plan = pipeline.plan(SUM)
+    pinned = pipeline.pin(plan, "thinker")
+    assert (pinned.candidate.id, pinned.decision.outcome) == ("thinker", "pinned")
+    assert "caller" in pinned.decision.reason
+    assert SUM in pinned.messages[-1].content != SUM
+    costs = {ranked.candidate_id: ranked.cost_usd for ranked in plan.decision.ranking}
+    assert pinned.decision.expected_cost_usd == costs["thinker"] != plan.decision.expected_cost_usd
+    assert plan.candidate.id == "calculator"
+
+
+def test_pin_when_the_candidate_is_unknown_refuses(pipeline):
+    with pytest.raises(UnknownCandidateError, match="'nobody'"):
+        pipeline.pin(pipeline.plan(SUM), "nobody")
+
+
+# Recording
+
+
+def test_record_of_an_answer_holds_the_plan_and_the_outcome(pipeline, store):
+    query = Query.from_text(SUM, task="sums", reference="21", metric="numeric_match")
+    plan = pipeline.plan(query)
+    answer = Completion(text="21", model="tiny-math", input_tokens=10, output_tokens=5, latency_s=0.5)
+    record = pipeline.record(plan, answer, run_id="run-1", session_id="s")
+    assert list(store.records()) == [record]
+    assert record.record_id == "run-1"
+    assert (record.query_id, record.messages) == (query.query_id, query.messages)
+    assert (record.task, record.reference, record.metric) == ("sums", "21", "numeric_match")
+    assert (record.candidate_id, record.planned_candidate_id) == ("calculator", "calculator")
+    assert (record.model, record.prompt_mode) == ("tiny-math", "direct")
+    assert (record.response, record.error, record.finish_reason) == ("21", None, "stop")
+    # 10 tokens at 1 USD and 5 at 2 USD a million.
+    assert record.cost_usd == pytest.approx(20e-6)
+    assert (record.latency_s, record.session_id) == (0.5, "s")
+    assert (record.assignment, record.propensity) == ("policy", 1.0)
+    assert set(record.eligible) == {"calculator", "thinker", "writer"}
+    assert (record.created_at, record.source) == (NOW, "tests")
+
+
+def test_record_of_an_edited_prompt_keeps_the_original_question(pipeline):
+    record = pipeline.record(pipeline.plan(SUM, policy=THINK), Completion(text="21", model="m"), run_id="r")
+    assert record.messages[-1].content == SUM
+    assert record.eligible == ("thinker",)
+    assert record.prompt_mode == "reasoning"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CandidateCallError("overloaded"), "CandidateCallError: overloaded"),
+        (asyncio.CancelledError(), "CancelledError: "),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_record_of_a_failure_has_an_error_and_no_answer(pipeline, error, text):
+    record = pipeline.record(pipeline.plan(SUM), error, run_id="r")
+    assert (record.error, record.response, record.cost_usd, record.output_tokens) == (text, None, None, None)
+
+
+def test_record_of_a_pinned_call_does_not_claim_the_policy_chose(pipeline):
+    plan = pipeline.pin(pipeline.plan(SUM), "writer")
+    record = pipeline.record(plan, Completion(text="twenty-one", model="tiny-prose"), run_id="r")
+    assert (record.candidate_id, record.assignment, record.propensity) == ("writer", "user", None)
+
+
+@pytest.mark.parametrize("tokens", [{}, {"input_tokens": 3}, {"output_tokens": 3}])
+def test_record_when_tokens_are_unknown_has_no_cost(pipeline, tokens):
+    record = pipeline.record(pipeline.plan(SUM), Completion(text="21", model="m", **tokens), run_id="r")
+    assert record.cost_usd is None
+
+
+def test_record_when_the_pipeline_has_no_prices_has_no_cost(trained_router):
+    pipeline = FusionPipeline(trained_router)
+    answer = Completion(text="21", model="m", input_tokens=1, output_tokens=1)
+    record = pipeline.record(pipeline.plan(SUM), answer, run_id="r")
+    assert record.cost_usd is None
+    assert pipeline.store is None
+
+
+def test_record_when_the_run_is_known_is_counted_once(pipeline, store):
+    plan = pipeline.plan(SUM)
+    for text in ("21", "again"):
+        pipeline.record(plan, Completion(text=text, model="m"), run_id="run-1")
+    assert [record.response for record in store.records()] == ["21"]
+
+
+async def test_records_made_asynchronously_are_the_same(pipeline, store):
+    plan = pipeline.plan(SUM)
+    await asyncio.gather(
+        *(pipeline.arecord(plan, Completion(text="21", model="m"), run_id=f"run-{i}") for i in range(8))
+    )
+    assert {record.record_id for record in store.records()} == {f"run-{i}" for i in range(8)}
+
+
+def test_record_when_texts_hold_lone_surrogates_is_stored_all_the_same(pipeline, store):
+    # A streamed emoji cut in half: the user has the answer and paid for it.
+    plan = pipeline.plan("Praise \ud83d in prose.")
+    pipeline.record(plan, Completion(text="ok \ud83d", model="m"), run_id="answer")
+    pipeline.record(plan, ValueError("bad \udc80 byte"), run_id="failure")
+    answer, failure = sorted(store.records(), key=lambda record: record.record_id)
+    assert answer.response.startswith("ok ")
+    assert failure.error.startswith("ValueError: bad ")
+
+
+def test_a_whole_call_from_question_to_log(pipeline, store):
+    clients = {name: ScriptedChatClient(name) for name in ("tiny-math", "tiny-prose")}
+    for number, question in enumerate((SUM, PROSE)):
+        plan = pipeline.plan(question)
+        completion = clients[plan.candidate.model].complete(plan.messages)
+        pipeline.record(plan, completion, run_id=str(number))
+    frame = store.to_frame().sort("record_id")
+    assert frame["candidate_id"].to_list() == ["calculator", "writer"]
+    assert frame["query_text"].to_list() == [SUM, PROSE]
+    assert (frame["cost_usd"] > 0).all()
