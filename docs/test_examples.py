@@ -18,9 +18,15 @@ def _python_blocks(page: Path) -> list[CodeExample]:
     return [example for example in find_examples(str(page)) if example.prefix in ("python", "py")]
 
 
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [p for p in PAGES if _python_blocks(p)], ids=lambda p: str(p.relative_to(ROOT)))
-def test_page_when_its_blocks_run_in_order_then_none_fails(page, tmp_path, monkeypatch, eval_example: EvalExample):
+@pytest.mark.parametrize("page", [page for page in PAGES if _python_blocks(page)], ids=_name)
+def test_page_when_its_blocks_run_in_order_then_none_fails(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_example: EvalExample
+) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for example in _python_blocks(page):
@@ -28,8 +34,8 @@ def test_page_when_its_blocks_run_in_order_then_none_fails(page, tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.name)
-def test_cookbook_when_run_then_no_cell_fails(path, tmp_path):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=_name)
+def test_cookbook_when_run_then_no_cell_fails(path: Path, tmp_path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert any(cell.cell_type == "code" for cell in notebook.cells)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()

@@ -185,7 +185,8 @@ class RouteRunner:
             message = (
                 f"This call needs a candidate with {wanted}, but no candidate of the router declares any "
                 "capability. Declare them, Candidate(..., capabilities=frozenset({...})), in the candidates "
-                "that the router is trained with; or pin one, config={'configurable': {'fusion_route': '<id>'}}."
+                "that the router is trained with; or pin one: "
+                "config={'configurable': {'fusion_route': '<id>'}}."
             )
             raise NoEligibleCandidateError(message)
         return replace(policy, required_capabilities=policy.required_capabilities | capabilities)

@@ -17,7 +17,7 @@ __all__ = ["show"]
 
 _QUESTIONS = (
     "What is the capital of Portugal?",
-    "Tom walked to the lake with his dog. They ate bread and cheese under a tree.\nWhat did Tom eat with the bread?",
+    "Tom walked to the lake with his dog. They ate bread and cheese.\nWhat did Tom eat with the bread?",
     "Is this review positive or negative? I would buy this kettle again at once.",
     "A farmer has 12 hens and buys 5 more. How many hens are there?",
 )

@@ -66,8 +66,9 @@ class DecisionBasis:
             return scale
         if policy.cost_weight > 0:
             message = (
-                "The policy weighs cost, but the router was trained on logs without cost and has no scale. "
-                "Set RoutingPolicy(cost_scale_usd=...) and pass prices, or use cost_weight=0."
+                "The policy weighs cost, but the router has no cost scale: its logs hold no cost, or too "
+                "rarely, or only cost 0. Set RoutingPolicy(cost_scale_usd=...) and pass prices, or use "
+                "cost_weight=0."
             )
             raise InvalidPolicyError(message)
         return 1.0
