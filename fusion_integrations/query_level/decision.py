@@ -173,7 +173,8 @@ def choose(
 ) -> Choice:
     """Apply a policy to predictions.
 
-    The default is the candidate of highest mean reward in training among those eligible. Another one is
+    The default is, among those eligible, the candidate of highest mean reward in training, counting its mean
+    performance one standard error lower. Another one is
     chosen only if its predicted gain over the default, paired within the ensemble members, exceeds
     `margin_z` standard errors. Ties keep the default, then the candidates' order.
 
@@ -204,7 +205,7 @@ def choose(
     rewards = np.where(eligible, rewards, -np.inf).astype(np.float32)
     # Today's prices move the default as they move the candidates: a model made dearer stops being it.
     usual = reward(
-        basis.average.performance,
+        basis.average.performance - basis.average.performance_se,
         basis.average.cost_usd(prices),
         cost_weight=policy.cost_weight,
         cost_scale_usd=scale,

@@ -26,7 +26,7 @@ from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_weights import RouterWeights
-from fusion_integrations.query_level.usage import fit_usage
+from fusion_integrations.query_level.usage import UsageModel, fit_usage
 from fusion_integrations.types import Candidate, PriceTable
 
 __all__ = ["LogSource", "RouterTrainer"]
@@ -34,6 +34,7 @@ __all__ = ["LogSource", "RouterTrainer"]
 logger = logging.getLogger(__name__)
 
 _MIN_QUERIES = 20
+_MIN_ANSWERS = 20
 
 
 class LogSource(Protocol):
@@ -99,7 +100,7 @@ class RouterTrainer:
         _check_enough(training.dataset)
         logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
         weights = self._fit(training)
-        unseen = self._cross_validate(training)
+        unseen = self._cross_validate(training, usage=weights.usage)
         basis = _basis(training.dataset, unseen)
         validation = training
         if eval_logs is not None:
@@ -161,8 +162,11 @@ class RouterTrainer:
             ),
         )
 
-    def _cross_validate(self, training: _Prepared) -> Prediction:
-        """Predict every training query by weights that saw neither it nor a near-duplicate of it."""
+    def _cross_validate(self, training: _Prepared, *, usage: UsageModel) -> Prediction:
+        """Predict every training query by weights that saw neither it nor a near-duplicate of it.
+
+        Where a fold logged no tokens or cost of a candidate, `usage`, which saw everything, stands in.
+        """
         n_folds, seed = self.arguments.n_calibration_folds, self.arguments.seed
         folds = grouped_folds(training.groups, n_folds=n_folds, seed=seed + 1)
         parts = []
@@ -171,12 +175,19 @@ class RouterTrainer:
             held_out = training.select(folds == fold)
             parts.append(weights.predict(held_out.dataset.texts, held_out.features))
         order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
+        whole = usage.predict(training.dataset.texts, training.features)
+
+        def joined(name: str, stand_in: FloatArray) -> FloatArray:
+            values = np.concatenate([getattr(part, name) for part in parts])[order]
+            filled: FloatArray = np.where(np.isnan(values), stand_in, values)
+            return filled
+
         return Prediction(
             candidates=training.dataset.candidates,
             performance_members=np.concatenate([p.performance_members for p in parts], axis=1)[:, order],
-            input_tokens=np.concatenate([p.input_tokens for p in parts])[order],
-            output_tokens=np.concatenate([p.output_tokens for p in parts])[order],
-            logged_cost_usd=np.concatenate([p.logged_cost_usd for p in parts])[order],
+            input_tokens=joined("input_tokens", whole.input_tokens),
+            output_tokens=joined("output_tokens", whole.output_tokens),
+            logged_cost_usd=joined("logged_cost_usd", whole.cost_usd),
         )
 
 
@@ -223,10 +234,15 @@ def _outcomes(dataset: RouterDataset, unseen: Prediction) -> Outcomes:
 def _basis(dataset: RouterDataset, unseen: Prediction) -> DecisionBasis:
     outcomes = _outcomes(dataset, unseen)
     cost = outcomes.cost_usd.mean(axis=0, keepdims=True)
+    mean, n = outcomes.performance.mean(axis=0), len(dataset)
+    n_answers = (~np.isnan(dataset.performance)).sum(axis=0)
+    # Few answers say nothing about a mean: an error as wide as the scale keeps such a candidate from being
+    # the default. Two members at mean -/+ se are the ensemble whose jackknife error is se.
+    se = np.where(n_answers < _MIN_ANSWERS, 1.0, outcomes.performance.std(axis=0) / math.sqrt(n))
     known = cost[~np.isnan(cost)]
     average = Prediction(
         candidates=dataset.candidates,
-        performance_members=outcomes.performance.mean(axis=0)[None, None, :],
+        performance_members=np.stack([mean - se, mean + se])[:, None, :].astype(np.float32),
         input_tokens=unseen.input_tokens.mean(axis=0, keepdims=True),
         output_tokens=unseen.output_tokens.mean(axis=0, keepdims=True),
         logged_cost_usd=cost,

@@ -83,10 +83,13 @@ def fit_usage(dataset: RouterDataset, features: FloatArray, *, n_threads: int, s
     observed = ~np.isnan(targets)
     totals = np.where(observed, targets, 0.0).sum(axis=0)
     scale = np.where(observed.any(axis=0), totals / np.maximum(observed.sum(axis=0), 1), np.nan)
-    scale = np.where(scale == 0, 1.0, scale).astype(np.float32)
+    # Each column in units of its own mean, so that they compare; what is always 0 stays 0 by its scale.
+    in_means = np.where(
+        scale == 0, np.where(observed, 1.0, np.nan), targets / np.where(scale == 0, 1.0, scale)
+    )
     inputs = HeadInputs(
         features=features,
-        targets=(targets / scale).astype(np.float32),
+        targets=in_means.astype(np.float32),
         tasks=dataset.tasks,
         n_threads=n_threads,
         seed=seed,
@@ -96,7 +99,7 @@ def fit_usage(dataset: RouterDataset, features: FloatArray, *, n_threads: int, s
     return UsageModel(
         input_fit=np.array(fits, dtype=np.float32).T,
         head=fit_cluster_head(ClusterHeadConfig(), inputs),
-        scale=scale,
+        scale=scale.astype(np.float32),
     )
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from fusion_integrations._optional import require
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.heads.base import HeadInputs
+from fusion_integrations.query_level.heads.base import HeadInputs, column_means
 
 __all__ = ["ClusterHead", "ClusterHeadConfig", "fit_cluster_head"]
 
@@ -148,8 +148,7 @@ def _kmeans_scores(config: ClusterHeadConfig, inputs: HeadInputs) -> tuple[Float
 def _shrunk_means(memberships: FloatArray, targets: FloatArray, shrinkage: float) -> FloatArray:
     observed = ~np.isnan(targets)
     values = np.where(observed, targets, 0.0)
-    overall = values.sum(axis=0) / np.maximum(observed.sum(axis=0), 1)
-    sums = memberships.T @ values + shrinkage * overall
+    sums = memberships.T @ values + shrinkage * column_means(targets)
     means: FloatArray = (sums / (memberships.T @ observed + shrinkage)).astype(np.float32)
     return means
 

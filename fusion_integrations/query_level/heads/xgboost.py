@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fusion_integrations._optional import require
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.heads.base import HeadInputs
+from fusion_integrations.query_level.heads.base import HeadInputs, column_means
 
 __all__ = ["XGBoostHead", "XGBoostHeadConfig", "fit_xgboost_head"]
 
@@ -96,19 +96,18 @@ def fit_xgboost_head(config: XGBoostHeadConfig, inputs: HeadInputs) -> XGBoostHe
         "nthread": inputs.n_threads,
         "seed": inputs.seed,
     }
-    boosters, means = [], []
-    for values in inputs.targets.T:
+    boosters, means = [], column_means(inputs.targets)
+    for values, mean in zip(inputs.targets.T, means, strict=True):
         observed = ~np.isnan(values)
-        means.append(values[observed].mean() if observed.any() else 0.0)
         if observed.sum() < _MIN_ANSWERS or np.ptp(values[observed]) == 0:
             boosters.append(np.zeros(0, dtype=np.uint8))
             continue
         matrix = xgboost.DMatrix(inputs.features[observed], values[observed], nthread=inputs.n_threads)
         booster = xgboost.train(
-            parameters | {"base_score": float(means[-1])}, matrix, num_boost_round=config.n_rounds
+            parameters | {"base_score": float(mean)}, matrix, num_boost_round=config.n_rounds
         )
         boosters.append(np.frombuffer(bytes(booster.save_raw(raw_format="ubj")), dtype=np.uint8))
-    return XGBoostHead(boosters=tuple(boosters), means=np.array(means, dtype=np.float32))
+    return XGBoostHead(boosters=tuple(boosters), means=means)
 
 
 def _load(xgboost: Any, raw: npt.NDArray[np.uint8]) -> Any:

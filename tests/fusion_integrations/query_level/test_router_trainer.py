@@ -16,6 +16,7 @@ from fusion_integrations.query_level.heads import XGBoostHeadConfig
 from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_trainer import RouterTrainer
+from fusion_integrations.testing import tiny_logs
 from fusion_integrations.types import Price, PriceTable
 
 SUM = "How many are 3 apples plus 4 pears and 2 more figs?"
@@ -272,3 +273,17 @@ def test_texts_of_any_script_and_length_train(logs, two_tasks):
     router = trainer().train(logs(*rows))
     frame: pl.DataFrame = logs(*rows)
     assert router.metrics["n_queries"] == frame["query_id"].n_unique()
+
+
+def test_candidate_with_one_lucky_answer_is_neither_default_nor_chosen():
+    logs, rng = tiny_logs(), np.random.default_rng(0)
+    usual = logs.filter(pl.col("candidate_id") == "thinker").with_columns(
+        performance=pl.Series(np.where(rng.random(40) < 0.8, 1.0, 0.0))
+    )
+    lucky = logs.filter(pl.col("candidate_id") == "writer").head(1).with_columns(performance=pl.lit(1.0))
+
+    router = RouterTrainer(embedder=HashEmbedder()).train(pl.concat([usual, lucky]))
+
+    for query in ("What is 1 plus 1?", "Write a line on snow."):
+        decision = router.route(query)
+        assert (decision.candidate.id, decision.default_id) == ("thinker", "thinker")

@@ -49,11 +49,12 @@ def test_prediction_of_three_tasks_follows_each():
 
 
 def test_means_are_shrunk_by_hand():
-    # One cluster, answers 1, 1, 0 of candidate 0 and one 1 of candidate 1; shrinkage 1 toward the overall
-    # means 2/3 and 1: (2 + 2/3) / (3 + 1) = 2/3 and (1 + 1) / (1 + 1) = 1.
+    # One cluster, answers 1, 1, 0 of candidate 0 and one 1 of candidate 1; all values average 3/4. Columns,
+    # shrunk toward that by 10 values: (2 + 7.5) / 13 = 9.5/13 and (1 + 7.5) / 11 = 8.5/11. The cluster,
+    # shrunk toward those by 1: (2 + 9.5/13) / 4 and (1 + 8.5/11) / 2.
     targets = [[1, 1], [1, NAN], [0, NAN]]
     head = fit_cluster_head(ClusterHeadConfig(shrinkage=1.0), inputs_of(np.zeros((3, 2)), targets))
-    np.testing.assert_allclose(head.means, [[2 / 3, 1.0]], rtol=1e-6)
+    np.testing.assert_allclose(head.means, [[(2 + 9.5 / 13) / 4, (1 + 8.5 / 11) / 2]], rtol=1e-6)
 
 
 def test_means_of_a_group_without_answers_are_the_overall_mean():
@@ -63,11 +64,12 @@ def test_means_of_a_group_without_answers_are_the_overall_mean():
     np.testing.assert_allclose(head.predict(np.eye(2, dtype=np.float32)), 0.75, rtol=1e-5)
 
 
-def test_prediction_of_a_target_never_seen_is_zero_and_finite():
+def test_prediction_of_a_target_never_seen_is_the_mean_of_all_others():
     features, targets, _ = two_groups(10)
     targets[:, 1] = NAN
     head = fit_cluster_head(ClusterHeadConfig(), inputs_of(features, targets))
-    assert (head.predict(features.astype(np.float32))[:, 1] == 0).all()
+    # Half of the other target's answers are 1.
+    np.testing.assert_allclose(head.predict(features.astype(np.float32))[:, 1], 0.5, rtol=1e-6)
 
 
 def test_prediction_when_all_labels_are_equal_is_that_label():

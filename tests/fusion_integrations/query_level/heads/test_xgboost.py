@@ -40,12 +40,13 @@ def test_prediction_learns_what_can_be_learned(head_and_inputs):
     assert predicted[1, 0] < 0.2
 
 
-def test_prediction_when_answers_are_few_or_equal_is_their_mean(head_and_inputs):
+def test_prediction_when_answers_are_few_or_equal_is_their_shrunk_mean(head_and_inputs):
     head, inputs = head_and_inputs
     predicted = head.predict(inputs.features)
-    np.testing.assert_allclose(predicted[:, 1], 9 / 19, rtol=1e-6)
-    np.testing.assert_allclose(predicted[:, 2], 0.25)
-    np.testing.assert_allclose(predicted[:, 3], 0.0)
+    n, overall = len(inputs.features), np.nanmean(inputs.targets)
+    np.testing.assert_allclose(predicted[:, 1], (9 + 10 * overall) / (19 + 10), rtol=1e-5)
+    np.testing.assert_allclose(predicted[:, 2], (0.25 * n + 10 * overall) / (n + 10), rtol=1e-5)
+    np.testing.assert_allclose(predicted[:, 3], overall, rtol=1e-5)
 
 
 def test_prediction_of_a_row_does_not_depend_on_the_batch(head_and_inputs):
