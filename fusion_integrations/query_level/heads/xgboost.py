@@ -93,6 +93,7 @@ def fit_xgboost_head(config: XGBoostHeadConfig, inputs: HeadInputs) -> XGBoostHe
         "subsample": 0.8,
         "lambda": config.l2_penalty,
         "min_child_weight": 5,
+        "max_bin": 64,  # a third of the time of XGBoost's 256; scores of 0 and 1 need no finer cuts
         "nthread": inputs.n_threads,
         "seed": inputs.seed,
     }
