@@ -31,13 +31,13 @@ from fusion_integrations.evaluation.baselines import (
 )
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow
 from fusion_integrations.logs.fingerprint import log_fingerprint
+from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.query_level.decision import Choice, DecisionBasis, choose, reward
 from fusion_integrations.query_level.policy import POLICY_PRESETS, RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_dataset import Label, RouterDataset
 from fusion_integrations.query_level.router_model import RouterModel
-from fusion_integrations.query_level.router_trainer import LogSource
 from fusion_integrations.statistics import paired_interval
 from fusion_integrations.types import Candidate, PriceTable
 
@@ -89,9 +89,9 @@ def evaluate_routers(
         LogSchemaError: If the logs lack columns.
     """
     _check_arguments(routers, policies, level)
-    first, train_frame = next(iter(routers.values())), _frame(train_logs)
+    first, train_frame = next(iter(routers.values())), as_frame(train_logs)
     replay = _replay(
-        _frame(logs),
+        as_frame(logs),
         train_frame,
         template=first,
         label=label,
@@ -157,10 +157,6 @@ class _Replay:
 class _Strategy:
     selection: Selection
     switch_share: float | None = None  # None for a baseline, which has no default to leave
-
-
-def _frame(logs: pl.DataFrame | LogSource) -> pl.DataFrame:
-    return logs if isinstance(logs, pl.DataFrame) else logs.to_frame()
 
 
 def _check_arguments(

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.logs.fingerprint import log_fingerprint
+from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
@@ -29,20 +30,12 @@ from fusion_integrations.query_level.router_weights import RouterWeights
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
 from fusion_integrations.types import Candidate, PriceTable
 
-__all__ = ["LogSource", "RouterTrainer"]
+__all__ = ["RouterTrainer"]
 
 logger = logging.getLogger(__name__)
 
 _MIN_QUERIES = 20
 _MIN_ANSWERS = 20
-
-
-class LogSource(Protocol):
-    """Anything that yields a log frame, above all `LogStore`."""
-
-    def to_frame(self) -> pl.DataFrame:
-        """Return the logs in the columns of `LOG_SCHEMA`."""
-        ...
 
 
 class RouterTrainer:
@@ -95,7 +88,7 @@ class RouterTrainer:
             LogSchemaError: If the frame lacks columns.
             MissingDependencyError: If the head's package is not installed.
         """
-        frame = _frame(logs)
+        frame = as_frame(logs)
         training = self._prepare(frame, candidates, prices)
         _check_enough(training.dataset)
         logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
@@ -104,7 +97,7 @@ class RouterTrainer:
         basis = _basis(training.dataset, unseen)
         validation = training
         if eval_logs is not None:
-            validation = self._prepare(_frame(eval_logs), weights.candidates, prices)
+            validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
             _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
         margins = calibrate_margins(
@@ -205,10 +198,6 @@ class _Prepared:
             features=self.features[rows],
             groups=tuple(np.asarray(self.groups, dtype=np.object_)[rows]),
         )
-
-
-def _frame(logs: pl.DataFrame | LogSource) -> pl.DataFrame:
-    return logs if isinstance(logs, pl.DataFrame) else logs.to_frame()
 
 
 def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:
