@@ -18,6 +18,8 @@ from fusion_integrations.prompts import PromptEdit, apply_prompt_edit, prompt_ed
 from fusion_integrations.query_level.decision import RouteDecision
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
 from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.thought_level.template_prompt import ThoughtGuidance, ThoughtPrompter
+from fusion_integrations.thought_level.template_store import FoundTemplate
 from fusion_integrations.types import Candidate, Completion, Message, PriceTable, Query, find_candidate
 
 __all__ = ["FusionPipeline", "FusionPlan", "QueryLike"]
@@ -33,11 +35,14 @@ class FusionPlan:
         query: The query before any prompt mode.
         decision: Who answers, and why.
         prompt: What the prompt mode puts around the last user message.
+        templates: The thought templates in the prompt, most similar first; empty in other prompt modes, and
+            where none is similar enough.
     """
 
     query: Query
     decision: RouteDecision
     prompt: PromptEdit
+    templates: tuple[FoundTemplate, ...] = ()
 
     @property
     def candidate(self) -> Candidate:
@@ -58,8 +63,13 @@ class FusionPipeline:
         policy: What to optimise; each call may bring its own.
         prices: Today's prices. None: costs as in the router's logs.
         store: Where calls are recorded. None: nowhere.
+        thoughts: Finds the guidance of candidates of prompt mode `thought`. Needed if the router knows any.
         source: Name of the application in the records.
         clock: Gives the time of a record.
+
+    Raises:
+        InvalidPolicyError: If the router knows candidates of mode `thought` and there is nothing to find
+            guidance with, or it finds other guidance than the router has learned about.
     """
 
     def __init__(
@@ -69,6 +79,7 @@ class FusionPipeline:
         policy: RoutingPolicy = PERFORMANCE_FIRST,
         prices: PriceTable | None = None,
         store: LogStore | None = None,
+        thoughts: ThoughtPrompter | None = None,
         source: str = "fusion-pipeline",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -76,8 +87,12 @@ class FusionPipeline:
         self.policy = policy
         self.prices = prices
         self.store = store
+        self.thoughts = thoughts
         self.source = source
         self._clock = clock
+        for candidate in router.candidates:
+            if candidate.prompt_mode == "thought":
+                _check_guidance(candidate, thoughts)
 
     def plan(self, query: QueryLike, *, policy: RoutingPolicy | None = None) -> FusionPlan:
         """Choose who answers a query.
@@ -114,10 +129,7 @@ class FusionPipeline:
             raise InvalidPolicyError("plan_batch() got one text. Pass a list of queries, or call plan().")
         asked = [_query(query) for query in queries]
         decisions = self.router.route_batch(asked, policy=policy or self.policy, prices=self.prices)
-        return [
-            FusionPlan(query=query, decision=decision, prompt=prompt_edit(decision.candidate.prompt_mode))
-            for query, decision in zip(asked, decisions, strict=True)
-        ]
+        return self._prompted(list(zip(asked, decisions, strict=True)))
 
     async def aplan(self, query: QueryLike, *, policy: RoutingPolicy | None = None) -> FusionPlan:
         """Choose without blocking the event loop; otherwise as `plan`."""
@@ -137,7 +149,7 @@ class FusionPipeline:
             candidate_id: Who shall answer instead.
 
         Returns:
-            The plan with that candidate and its prompt mode.
+            The plan with that candidate and its prompt. Blocks, like `plan`, if templates are searched.
 
         Raises:
             UnknownCandidateError: If the router does not know the candidate.
@@ -151,7 +163,24 @@ class FusionPipeline:
             reason="Chosen by the caller.",
             expected_cost_usd=costs[candidate_id],
         )
-        return replace(plan, decision=decision, prompt=prompt_edit(candidate.prompt_mode))
+        return self._prompted([(plan.query, decision)])[0]
+
+    def _prompted(self, decided: Sequence[tuple[Query, RouteDecision]]) -> list[FusionPlan]:
+        """Give every decided query its prompt, with one search for all that need thought templates."""
+        guided = [i for i, (_, decision) in enumerate(decided) if _is_guided(decision)]
+        found: dict[int, ThoughtGuidance] = {}
+        if guided and self.thoughts is not None:
+            texts = [decided[i][0].text for i in guided]
+            found = dict(zip(guided, self.thoughts.guide(texts), strict=True))
+        return [
+            FusionPlan(
+                query=query,
+                decision=decision,
+                prompt=found[i].prompt if i in found else prompt_edit(decision.candidate.prompt_mode),
+                templates=found[i].found if i in found else (),
+            )
+            for i, (query, decision) in enumerate(decided)
+        ]
 
     def record(
         self,
@@ -243,6 +272,27 @@ def _query(query: QueryLike) -> Query:
     if not all(isinstance(message, Message) for message in query):
         raise InvalidPolicyError("A query is a text, a `Query`, or a sequence of `Message`.")
     return Query(messages=tuple(query))
+
+
+def _is_guided(decision: RouteDecision) -> bool:
+    return decision.candidate.prompt_mode == "thought"
+
+
+def _check_guidance(candidate: Candidate, thoughts: ThoughtPrompter | None) -> None:
+    """Check that a candidate is guided as in the logs that the router learned from."""
+    if thoughts is None:
+        message = (
+            f"Candidate '{candidate.id}' is prompted with thought templates, but the pipeline has none. "
+            "Pass FusionPipeline(..., thoughts=ThoughtPrompter(store))."
+        )
+        raise InvalidPolicyError(message)
+    if candidate.revision and candidate.revision != thoughts.revision:
+        message = (
+            f"The router learned about '{candidate.id}' with guidance '{candidate.revision}', but the pipeline "
+            f"would give it '{thoughts.revision}'. Open the store of that library with those settings, or "
+            "collect answers with the new guidance and retrain."
+        )
+        raise InvalidPolicyError(message)
 
 
 def _storable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Native LangChain components over the fusion core: the router as a chat model and as a runnable.
+"""Native LangChain components over the fusion core: router, thought templates and student.
 
 Each name is loaded at its first use, so that importing the package is fast and says which extra is missing
 only to those who need it.
@@ -14,15 +14,32 @@ from fusion_integrations._optional import require
 if TYPE_CHECKING:
     from langchain_fusion.chat_models import FusionChatModel
     from langchain_fusion.clients import ChatClientModel, LangChainChatClient
+    from langchain_fusion.distilled import DistilledChatModel
+    from langchain_fusion.middleware import FusionModelMiddleware
+    from langchain_fusion.prompts import ThoughtTemplatePrompt
+    from langchain_fusion.retrievers import ThoughtTemplateRetriever
     from langchain_fusion.router import FusionRouter
 
-__all__ = ["ChatClientModel", "FusionChatModel", "FusionRouter", "LangChainChatClient"]
+__all__ = [
+    "ChatClientModel",
+    "DistilledChatModel",
+    "FusionChatModel",
+    "FusionModelMiddleware",
+    "FusionRouter",
+    "LangChainChatClient",
+    "ThoughtTemplatePrompt",
+    "ThoughtTemplateRetriever",
+]
 
 _HOME = {
     "ChatClientModel": "clients",
+    "DistilledChatModel": "distilled",
     "FusionChatModel": "chat_models",
+    "FusionModelMiddleware": "middleware",
     "FusionRouter": "router",
     "LangChainChatClient": "clients",
+    "ThoughtTemplatePrompt": "prompts",
+    "ThoughtTemplateRetriever": "retrievers",
 }
 
 
@@ -31,6 +48,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     require("langchain_core", extra="langchain")
+    if name == "FusionModelMiddleware":
+        require("langchain", extra="agents")
     value: object = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value

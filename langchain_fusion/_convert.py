@@ -23,6 +23,7 @@ from fusion_integrations.prompts import PromptEdit
 from fusion_integrations.types import Completion, Message, Role
 
 __all__ = [
+    "begun_by",
     "edit_last_user_message",
     "is_cached",
     "portable_messages",
@@ -103,6 +104,25 @@ def is_cached(message: BaseMessage) -> bool:
     """Whether the answer came from LangChain's cache, which marks it with a total cost of 0."""
     usage: Any = message.usage_metadata if isinstance(message, AIMessage) else None
     return bool(usage) and usage.get("total_cost") == 0
+
+
+def begun_by(messages: Sequence[BaseMessage]) -> str | None:
+    """Return the id of the candidate that has begun to answer the last user message, with a tool call say.
+
+    Args:
+        messages: The conversation, oldest first.
+
+    Returns:
+        What our routing mark on the newest answer after that message says; None if there is none.
+    """
+    for message in reversed(messages):
+        if _role(message) == "user":
+            return None
+        decision = message.response_metadata.get("fusion") if isinstance(message, AIMessage) else None
+        if decision:
+            candidate_id: str | None = decision.get("candidate")
+            return candidate_id
+    return None
 
 
 def edit_last_user_message(messages: Sequence[BaseMessage], edit: PromptEdit) -> list[BaseMessage]:

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping
 from contextlib import aclosing, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import BaseCallbackManager
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 
-from fusion_integrations.errors import (
-    InvalidPolicyError,
-    NoEligibleCandidateError,
-    UnknownCandidateError,
-)
-from fusion_integrations.pipeline import FusionPipeline, FusionPlan
-from fusion_integrations.query_level.policy import RoutingPolicy
-from fusion_integrations.types import Candidate, Query
-from langchain_fusion._convert import edit_last_user_message, portable_messages, to_core, to_messages
+from fusion_integrations.pipeline import FusionPipeline
+from langchain_fusion._convert import to_messages
 from langchain_fusion._overrides import CallOverrides
-from langchain_fusion._routed_call import RouteBinding, RoutedCall, RunWatch, arecorded, recorded
+from langchain_fusion._route_planner import CallRequest, RoutePlanner, refuse_model_option
+from langchain_fusion._routed_call import PlannedCall, RouteBinding, RoutedCall, arecorded, recorded
+from langchain_fusion._run_watch import RunWatch
 
 if TYPE_CHECKING:
     from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
 
-__all__ = ["RouteRunner", "check_models"]
+__all__ = ["RouteRunner"]
 
 Event = Mapping[str, Any]
 
@@ -39,30 +34,31 @@ class RouteRunner:
     Sync and async differ in the awaited calls only; deciding is written once.
 
     Attributes:
-        pipeline: Plans and records.
-        models: Models by `Candidate.model`.
-        policy: The policy of calls that bring none.
+        planner: Chooses the model.
         options: Keyword arguments of every model call.
     """
 
-    pipeline: FusionPipeline
-    models: Mapping[str, BaseChatModel]
-    policy: RoutingPolicy
+    planner: RoutePlanner
     options: Mapping[str, Any]
+
+    @property
+    def pipeline(self) -> FusionPipeline:
+        """Where calls are recorded."""
+        return self.planner.pipeline
 
     def invoke(self, model_input: LanguageModelInput, config: RunnableConfig, **kwargs: Any) -> Any:
         """Return the chosen model's answer, as `config` (a child of the router's run) and `kwargs` ask."""
         call = self._plan(model_input, config, kwargs)
-        with recorded(self.pipeline, call):
+        with recorded(self.pipeline, call=call, watch=call.watch):
             answer = call.runnable.invoke(call.messages, call.config, **call.options)
-        return call.annotated(answer, pipeline=self.pipeline)
+        return call.annotated(answer, run=call.watch, pipeline=self.pipeline)
 
     async def ainvoke(self, model_input: LanguageModelInput, config: RunnableConfig, **kwargs: Any) -> Any:
         """Return the chosen model's answer by its async method."""
         call = await self._aplan(model_input, config, kwargs)
-        async with arecorded(self.pipeline, call):
+        async with arecorded(self.pipeline, call=call, watch=call.watch):
             answer = await call.runnable.ainvoke(call.messages, call.config, **call.options)
-        return call.annotated(answer, pipeline=self.pipeline)
+        return call.annotated(answer, run=call.watch, pipeline=self.pipeline)
 
     def stream(
         self, inputs: Iterator[LanguageModelInput], config: RunnableConfig, **kwargs: Any
@@ -71,13 +67,16 @@ class RouteRunner:
         call = self._plan(next(inputs), config, kwargs)
         stream = call.runnable.stream(call.messages, call.config, **call.options)
         last: list[Any] = []
-        with recorded(self.pipeline, call), closing(cast("Generator[Any]", stream)) as chunks:
+        with (
+            recorded(self.pipeline, call=call, watch=call.watch),
+            closing(cast("Generator[Any]", stream)) as chunks,
+        ):
             for chunk in chunks:
                 yield from last
                 last = [chunk] if _is_last(chunk) else []
                 if not last:
                     yield chunk
-        yield from (call.annotated(chunk, pipeline=self.pipeline) for chunk in last)
+        yield from (call.annotated(chunk, run=call.watch, pipeline=self.pipeline) for chunk in last)
 
     async def astream(
         self, inputs: AsyncIterator[LanguageModelInput], config: RunnableConfig, **kwargs: Any
@@ -87,7 +86,7 @@ class RouteRunner:
         stream = call.runnable.astream(call.messages, call.config, **call.options)
         last: list[Any] = []
         async with (
-            arecorded(self.pipeline, call),
+            arecorded(self.pipeline, call=call, watch=call.watch),
             aclosing(cast("AsyncGenerator[Any]", stream)) as chunks,
         ):
             async for chunk in chunks:
@@ -97,7 +96,7 @@ class RouteRunner:
                 if not last:
                     yield chunk
         for chunk in last:
-            yield call.annotated(chunk, pipeline=self.pipeline)
+            yield call.annotated(chunk, run=call.watch, pipeline=self.pipeline)
 
     def events(
         self, inputs: Iterator[LanguageModelInput], config: RunnableConfig, **kwargs: Any
@@ -105,7 +104,7 @@ class RouteRunner:
         """Yield the chosen model's protocol events; the final one carries the decision."""
         call = self._plan(next(inputs), config, kwargs)
         finish: Event | None = None
-        with recorded(self.pipeline, call):
+        with recorded(self.pipeline, call=call, watch=call.watch):
             stream: ChatModelStream = cast("Any", call.runnable).stream_events(
                 call.messages, call.config, version="v3", **call.options
             )
@@ -123,7 +122,7 @@ class RouteRunner:
         """Yield the chosen model's protocol events by its async method; otherwise as `events`."""
         call = await self._aplan(await anext(inputs), config, kwargs)
         finish: Event | None = None
-        async with arecorded(self.pipeline, call):
+        async with arecorded(self.pipeline, call=call, watch=call.watch):
             stream: AsyncChatModelStream = await cast("Any", call.runnable).astream_events(
                 call.messages, call.config, version="v3", **call.options
             )
@@ -139,126 +138,48 @@ class RouteRunner:
     def _plan(
         self, model_input: LanguageModelInput, config: RunnableConfig, kwargs: Mapping[str, Any]
     ) -> RoutedCall:
-        request = self._request(model_input, config, kwargs)
-        return self._call(request, self.pipeline.plan(request.query, policy=request.policy))
+        request, binding, options = self._request(model_input, config, kwargs)
+        return _routed(self.planner.plan(request), config, binding=binding, options=options)
 
     async def _aplan(
         self, model_input: LanguageModelInput, config: RunnableConfig, kwargs: Mapping[str, Any]
     ) -> RoutedCall:
-        request = self._request(model_input, config, kwargs)
-        return self._call(request, await self.pipeline.aplan(request.query, policy=request.policy))
+        request, binding, options = self._request(model_input, config, kwargs)
+        return _routed(await self.planner.aplan(request), config, binding=binding, options=options)
 
     def _request(
         self, model_input: LanguageModelInput, config: RunnableConfig, kwargs: Mapping[str, Any]
-    ) -> _Request:
-        """Take apart what a call asks for."""
+    ) -> tuple[CallRequest, RouteBinding | None, Mapping[str, Any]]:
+        """Take apart what a call asks for: of the router, and of the model it chooses."""
         options = {**self.options, **{key: value for key, value in kwargs.items() if value is not None}}
         binding: RouteBinding | None = options.pop("route_binding", None)
-        if "model" in options:
-            message = (
-                f"'model' cannot be set for a call of the router (got {options['model']!r}): the answer "
-                "would be logged as another model's. To choose who answers, pin a candidate: "
-                "config={'configurable': {'fusion_route': '<id>'}}."
-            )
-            raise InvalidPolicyError(message)
-        overrides = CallOverrides.from_config(config)
-        policy = overrides.policy or self.policy
-        if overrides.route is None:  # a caller who pins knows what the candidate can do
-            needed = binding.capabilities if binding else frozenset({"tools"} & options.keys())
-            policy = self._requiring(needed, policy)
-        messages = to_messages(model_input)
-        return _Request(
-            messages=messages,
-            query=Query(messages=to_core(messages)),
-            policy=policy,
-            overrides=overrides,
-            binding=binding,
-            options=options,
-            config=config,
+        refuse_model_option(options)
+        request = CallRequest(
+            messages=to_messages(model_input),
+            needed=binding.capabilities if binding else frozenset({"tools"} & options.keys()),
+            overrides=CallOverrides.from_config(config),
         )
-
-    def _requiring(self, capabilities: frozenset[str], policy: RoutingPolicy) -> RoutingPolicy:
-        if not capabilities:
-            return policy
-        if not any(candidate.capabilities for candidate in self.pipeline.router.candidates):
-            wanted = ", ".join(f"'{name}'" for name in sorted(capabilities))
-            message = (
-                f"This call needs a candidate with {wanted}, but no candidate of the router declares any "
-                "capability. Declare them, Candidate(..., capabilities=frozenset({...})), in the candidates "
-                "that the router is trained with; or pin one: "
-                "config={'configurable': {'fusion_route': '<id>'}}."
-            )
-            raise NoEligibleCandidateError(message)
-        return replace(policy, required_capabilities=policy.required_capabilities | capabilities)
-
-    def _call(self, request: _Request, plan: FusionPlan) -> RoutedCall:
-        """Prepare the call of a plan."""
-        if request.overrides.route is not None:
-            plan = self.pipeline.pin(plan, request.overrides.route)
-        model = self.models.get(plan.candidate.model)
-        if model is None:
-            raise UnknownCandidateError(_lacks_model(plan.candidate, self.models))
-        binding, options = request.binding, request.options
-        own = portable_messages(request.messages, model=plan.candidate.model)
-        watch = RunWatch()
-        return RoutedCall(
-            plan=plan,
-            runnable=model if binding is None else binding.replay(model, options=options),
-            messages=edit_last_user_message(own, plan.prompt),
-            config=_watched(request.config, watch, candidate_id=plan.candidate.id),
-            options=options,
-            watch=watch,
-            session_id=request.overrides.session_id,
-        )
+        return request, binding, options
 
     def _annotated_event(self, finish: Event, call: RoutedCall) -> Event:
-        decision = call.decision_json(self.pipeline)
+        decision = call.decision_json(run=call.watch, pipeline=self.pipeline)
         return {**finish, "metadata": {**(finish.get("metadata") or {}), "fusion": decision}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Request:
-    """What one call of the router asks for."""
-
-    messages: list[BaseMessage]
-    query: Query
-    policy: RoutingPolicy
-    overrides: CallOverrides
-    binding: RouteBinding | None
-    options: Mapping[str, Any]
-    config: RunnableConfig
-
-
-def check_models(
-    models: Mapping[str, BaseChatModel], *, candidates: tuple[Candidate, ...], policy: RoutingPolicy
-) -> None:
-    """Check that every candidate a policy can choose has a model.
-
-    Args:
-        models: Models by `Candidate.model`.
-        candidates: The router's candidates.
-        policy: The policy.
-
-    Raises:
-        UnknownCandidateError: If one has none; says which.
-    """
-    for candidate in candidates:
-        is_allowed = policy.allowed is None or candidate.id in policy.allowed
-        is_able = policy.required_capabilities <= candidate.capabilities
-        if is_allowed and is_able and candidate.model not in models:
-            raise UnknownCandidateError(_lacks_model(candidate, models))
-
-
-def _lacks_model(candidate: Candidate, models: Mapping[str, BaseChatModel]) -> str:
-    if candidate.kind == "tool":
-        return (
-            f"Candidate '{candidate.id}' is a tool, which a chat model cannot call. "
-            "Leave it out: RoutingPolicy(allowed=frozenset({...}))."
-        )
-    known = ", ".join(f"'{name}'" for name in models) or "the models (none)"
-    return (
-        f"Candidate '{candidate.id}' needs model '{candidate.model}', which is not among {known}. "
-        "Add it, or leave the candidate out: RoutingPolicy(allowed=frozenset({...}))."
+def _routed(
+    call: PlannedCall, config: RunnableConfig, *, binding: RouteBinding | None, options: Mapping[str, Any]
+) -> RoutedCall:
+    """Make a planned call ready to be made."""
+    watch = RunWatch()
+    return RoutedCall(
+        plan=call.plan,
+        model=call.model,
+        messages=call.messages,
+        session_id=call.session_id,
+        runnable=call.model if binding is None else binding.replay(call.model, options=options),
+        config=_watched(config, watch, candidate_id=call.plan.candidate.id),
+        options=options,
+        watch=watch,
     )
 
 

@@ -19,7 +19,8 @@ from fusion_integrations.query_level.policy import RoutingPolicy
 from langchain_fusion._delegating import DelegatingChatModel
 from langchain_fusion._model_profile import common_profile
 from langchain_fusion._overrides import CONFIG_SPECS, with_own_settings
-from langchain_fusion._route_runner import RouteRunner, check_models
+from langchain_fusion._route_planner import RoutePlanner, check_models
+from langchain_fusion._route_runner import RouteRunner
 from langchain_fusion._routed_call import RouteBinding
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class FusionChatModel(DelegatingChatModel):
 
     @model_validator(mode="after")
     def _check_routes(self) -> Self:
-        check_models(self.models, candidates=self.pipeline.router.candidates, policy=self._runner.policy)
+        check_models(self.models, candidates=self.pipeline.router.candidates, policy=self._planner.policy)
         refused = [name for name in _REFUSED if getattr(self, name) is not None]
         if refused:
             message = f"The router calls no provider itself: set {refused} on the models it routes to."
@@ -313,11 +314,14 @@ class FusionChatModel(DelegatingChatModel):
     def _runner(self) -> RouteRunner:
         options = {"temperature": self.temperature, "max_tokens": self.max_tokens, "stop": self.stop}
         return RouteRunner(
-            pipeline=self.pipeline,
-            models=self.models,
-            policy=self.policy or self.pipeline.policy,
+            planner=self._planner,
             options={name: value for name, value in options.items() if value is not None},
         )
+
+    @property
+    def _planner(self) -> RoutePlanner:
+        policy = self.policy or self.pipeline.policy
+        return RoutePlanner(pipeline=self.pipeline, models=self.models, policy=policy)
 
     def _is_streaming_off(self, kwargs: Mapping[str, Any]) -> bool:
         binding = kwargs.get("route_binding")

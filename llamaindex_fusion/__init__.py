@@ -1,4 +1,4 @@
-"""Native LlamaIndex components over the fusion core: the router as an LLM and as a selector.
+"""Native LlamaIndex components over the fusion core: router, thought templates and student.
 
 Each name is loaded at its first use, so that importing the package is fast and says which extra is missing
 only to those who need it.
@@ -14,16 +14,30 @@ from fusion_integrations._optional import require
 if TYPE_CHECKING:
     from llamaindex_fusion.chat_client_llm import ChatClientLLM
     from llamaindex_fusion.clients import LlamaIndexChatClient
+    from llamaindex_fusion.distilled import DistilledLLM
     from llamaindex_fusion.llms import FusionLLM
+    from llamaindex_fusion.query_transform import ThoughtTemplateQueryTransform
+    from llamaindex_fusion.retrievers import ThoughtTemplateRetriever
     from llamaindex_fusion.selectors import FusionSelector
 
-__all__ = ["ChatClientLLM", "FusionLLM", "FusionSelector", "LlamaIndexChatClient"]
+__all__ = [
+    "ChatClientLLM",
+    "DistilledLLM",
+    "FusionLLM",
+    "FusionSelector",
+    "LlamaIndexChatClient",
+    "ThoughtTemplateQueryTransform",
+    "ThoughtTemplateRetriever",
+]
 
 _HOME = {
     "ChatClientLLM": "chat_client_llm",
+    "DistilledLLM": "distilled",
     "FusionLLM": "llms",
     "FusionSelector": "selectors",
     "LlamaIndexChatClient": "clients",
+    "ThoughtTemplateQueryTransform": "query_transform",
+    "ThoughtTemplateRetriever": "retrievers",
 }
 
 

@@ -8,12 +8,24 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Literal
 
-__all__ = ["AssignmentName", "EmbedderName", "HeadName", "LabelName", "PolicyName"]
+__all__ = [
+    "AssignmentName",
+    "CriterionName",
+    "EmbedderName",
+    "GroundTruthName",
+    "HeadName",
+    "LabelName",
+    "PolicyName",
+    "TeachingCriterionName",
+]
 
 AssignmentName = Literal["factorial", "policy", "user", "unknown"]
+CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
+GroundTruthName = Literal["add", "leave_out"]
 HeadName = Literal["cluster", "xgboost"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 
 
 class PolicyName(StrEnum):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from fusion_integrations.cli.progress import progress_bars
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
 from fusion_integrations.errors import CandidateCallError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from fusion_integrations.collection.collector import CollectionReport, ProgressCallback
+    from fusion_integrations.collection.collector import CollectionReport
     from fusion_integrations.logs.store import LogStore
 
 __all__ = ["collect"]
@@ -26,9 +23,12 @@ __all__ = ["collect"]
 def collect(
     *,
     queries: Annotated[
-        str, typer.Option(help="File of queries (.jsonl, .yaml, .csv, .tsv), or the word demo.")
+        str,
+        typer.Option(help="File of queries (.jsonl, .yaml, .csv, .tsv), or the word demo or demo-levels."),
     ],
-    candidates: Annotated[str, typer.Option(help="Candidates file (.yaml), or the word demo.")],
+    candidates: Annotated[
+        str, typer.Option(help="Candidates file (.yaml), or the word demo or demo-levels.")
+    ],
     store: Annotated[str, typer.Option(help="Log store to fill: SQLite file or database URL.")],
     collection: Annotated[
         str | None,
@@ -45,6 +45,9 @@ def collect(
 
     Answers and their scores go to a log store. A run may be ended at any moment, even killed: the same
     command goes on where it ended.
+
+    The word demo stands for all queries of the demo and its LLMs as they come; demo-levels for its LLM with
+    thought templates and its student, and for the queries that these were not made from.
     """
     to_go_on = f"Interrupted. All finished batches are in '{store}'; run the same command again to go on."
     with terminal(as_json=as_json, debug=debug, if_interrupted=to_go_on) as place:
@@ -56,7 +59,7 @@ def collect(
         candidate_set = read_candidates(candidates)
         name = collection or _default_collection(queries)
         with LogStore.open(store) as log_store:
-            with _progress(place.progress) as on_progress:
+            with progress_bars(place.progress) as on_progress:
                 report = LogCollector(
                     candidate_set.clients,
                     candidates=candidate_set.candidates,
@@ -64,6 +67,7 @@ def collect(
                     collection=name,
                     prices=candidate_set.prices,
                     options=candidate_set.options,
+                    thoughts=candidate_set.thoughts,
                     batch_size=batch_size,
                     on_progress=on_progress,
                 ).collect(asked)
@@ -75,35 +79,10 @@ def collect(
 
 
 def _default_collection(queries: str) -> str:
-    from fusion_integrations.cli.inputs import DEMO
+    from fusion_integrations.cli.inputs import DEMO, DEMO_LEVELS
     from fusion_integrations.demo.demo_log import DEMO_COLLECTION
 
-    return DEMO_COLLECTION if queries == DEMO else Path(queries).stem
-
-
-@contextlib.contextmanager
-def _progress(console: Console) -> Iterator[ProgressCallback]:
-    """Show a bar a candidate on a terminal, elsewhere a line a batch."""
-    if not console.is_terminal:
-        yield lambda candidate_id, n_done, n_total: console.print(
-            f"{candidate_id}: {n_done} of {n_total}", soft_wrap=True
-        )
-        return
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console) as progress:
-
-        def show(candidate_id: str, n_done: int, n_total: int) -> None:
-            if candidate_id not in bars:
-                bars[candidate_id] = progress.add_task(candidate_id, total=n_total)
-            progress.update(bars[candidate_id], completed=n_done)
-
-        yield show
+    return DEMO_COLLECTION if queries in (DEMO, DEMO_LEVELS) else Path(queries).stem
 
 
 def _last_failures(store: LogStore, collection: str) -> dict[str, str]:

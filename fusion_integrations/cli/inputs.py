@@ -1,27 +1,42 @@
-"""Read what a collection asks, and whom: from files, or the demo's own under the name `demo`."""
+"""Read queries, candidates and logs: from files, or the demo's own under the words that stand for them."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fusion_integrations.collection.candidates_file import CandidateSet, load_candidates
-from fusion_integrations.demo.candidates import DEMO_CANDIDATES, DEMO_OPTIONS, DEMO_PRICES
-from fusion_integrations.demo.models import DEMO_CLIENTS, demo_client
+from fusion_integrations.demo.candidates import (
+    BASE_CANDIDATES,
+    DEMO_OPTIONS,
+    DEMO_PRICES,
+    LEVEL_CANDIDATES,
+)
+from fusion_integrations.demo.models import demo_client
 from fusion_integrations.demo.tasks import generate_tasks
 from fusion_integrations.errors import EmptyQueryError, LogSchemaError
 from fusion_integrations.protocols import ChatClient
-from fusion_integrations.types import Message, Query
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+from fusion_integrations.types import Candidate, Message, Query
 
-__all__ = ["DEMO", "read_candidates", "read_queries"]
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["DEMO", "DEMO_LEVELS", "DemoLogPart", "read_candidates", "read_logs", "read_queries"]
 
 DEMO = "demo"
+"""As queries: all of the demo's; as candidates: its LLMs as they come; as logs: the shipped ones."""
+
+DEMO_LEVELS = "demo-levels"
+"""As candidates: the demo's thought level and student; as queries: those that these were not made from."""
+
+DemoLogPart = Literal["all", "train", "teaching", "routing", "test"]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -33,7 +48,8 @@ def read_queries(source: str) -> list[Query]:
 
     Args:
         source: A JSONL, YAML (a list), CSV or TSV file whose entries have `text` or, but for CSV and TSV,
-            `messages`, and may have `task`, `reference` and `metric`; or `demo` for all demo queries.
+            `messages`, and may have `task`, `reference` and `metric`; or `demo` for all demo queries, or
+            `demo-levels` for those that the demo's templates and student were not made from.
 
     Returns:
         The queries, in the file's order; at least one.
@@ -44,9 +60,9 @@ def read_queries(source: str) -> list[Query]:
 
     An entry without text raises `EmptyQueryError`, which says the same.
     """
-    if source == DEMO:
+    if source in (DEMO, DEMO_LEVELS):
         tasks = generate_tasks()
-        return [*tasks.train, *tasks.test]
+        return [*(tasks.train if source == DEMO else tasks.routing), *tasks.test]
     path = Path(source)
     queries: list[Query] = []
     try:
@@ -64,7 +80,7 @@ def read_candidates(source: str) -> CandidateSet:
 
     Args:
         source: A candidates file, in which the demo's models have the client kind `demo`; or `demo` for the
-            demo's own candidates.
+            demo's LLMs as they come, or `demo-levels` for what its thought level and model level add.
 
     Returns:
         The candidates; their models are loaded when first asked.
@@ -72,10 +88,56 @@ def read_candidates(source: str) -> CandidateSet:
     Errors of `load_candidates` pass through.
     """
     if source == DEMO:
-        return CandidateSet(
-            candidates=DEMO_CANDIDATES, prices=DEMO_PRICES, options=DEMO_OPTIONS, clients=_DemoClients()
-        )
+        return _demo_candidates(BASE_CANDIDATES, thoughts=None)
+    if source == DEMO_LEVELS:
+        from fusion_integrations.demo.thoughts import demo_prompter
+
+        return _demo_candidates(LEVEL_CANDIDATES, thoughts=demo_prompter())
     return load_candidates(source, kinds={DEMO: demo_client})
+
+
+def read_logs(source: str, *, demo_part: DemoLogPart) -> pl.DataFrame:
+    """Read logs.
+
+    Args:
+        source: A log store, an exported Parquet file, or `demo` for the demo's log.
+        demo_part: What `demo` stands for: `"all"` of its log; of its training queries `"train"` all,
+            `"teaching"` the answers that templates and student are made from, `"routing"` the same candidates'
+            answers to the other ones; or `"test"`, the held-out queries.
+
+    Returns:
+        A frame in `LOG_SCHEMA`.
+
+    Errors of `load_logs` pass through.
+    """
+    import polars as pl
+
+    from fusion_integrations.demo.demo_log import load_demo_logs, split_demo_logs, teaching_logs
+    from fusion_integrations.logs.frame import load_logs
+
+    if source != DEMO:
+        return load_logs(source)
+    frame = load_demo_logs()
+    if demo_part == "all":
+        return frame
+    if demo_part == "teaching":
+        return teaching_logs(frame)
+    train, test = split_demo_logs(frame)
+    if demo_part == "routing":
+        asked = [query.query_id for query in generate_tasks().routing]
+        bases = [candidate.id for candidate in BASE_CANDIDATES]
+        return train.filter(pl.col("query_id").is_in(asked) & pl.col("candidate_id").is_in(bases))
+    return train if demo_part == "train" else test
+
+
+def _demo_candidates(candidates: tuple[Candidate, ...], *, thoughts: ThoughtPrompter | None) -> CandidateSet:
+    return CandidateSet(
+        candidates=candidates,
+        prices=DEMO_PRICES,
+        options={candidate.id: DEMO_OPTIONS[candidate.id] for candidate in candidates},
+        clients=_DemoClients(candidate.model for candidate in candidates),
+        thoughts=thoughts,
+    )
 
 
 class _QueryEntry(BaseModel):
@@ -98,22 +160,25 @@ class _QueryEntry(BaseModel):
 class _DemoClients(Mapping[str, ChatClient]):
     """The demo's clients by model, each loaded once, when it is first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, models: Iterable[str]) -> None:
+        self._models = tuple(dict.fromkeys(models))
         self._made: dict[str, ChatClient] = {}
 
     def __getitem__(self, model: str) -> ChatClient:
+        if model not in self._models:
+            raise KeyError(model)
         if model not in self._made:
             self._made[model] = demo_client(model, {}, Path())
         return self._made[model]
 
     def __contains__(self, model: object) -> bool:
-        return model in DEMO_CLIENTS  # Mapping would load the model to find out
+        return model in self._models  # Mapping would load the model to find out
 
     def __iter__(self) -> Iterator[str]:
-        return iter(DEMO_CLIENTS)
+        return iter(self._models)
 
     def __len__(self) -> int:
-        return len(DEMO_CLIENTS)
+        return len(self._models)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, object]]:
@@ -133,7 +198,7 @@ def _entries(path: Path) -> Iterator[tuple[str, object]]:
                 yield f"row {number}", {name: value or None for name, value in row.items()}
     else:
         known = ", ".join((*_JSON_LINES, *_YAML, *_DELIMITERS))
-        message = f"Queries file '{path}' is of no known kind. Use one of {known}, or the word {DEMO}."
+        message = f"Queries file '{path}' is of no known kind. Use one of {known}, or the word {DEMO} or {DEMO_LEVELS}."
         raise LogSchemaError(message)
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
 
 from fusion_integrations._cache import cache_dir
 from fusion_integrations._optional import require
 from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError
 
-__all__ = ["file_sha256", "find_converted", "safetensors_from_gguf"]
+__all__ = ["file_sha256", "find_converted", "safetensors_from_gguf", "weights_identity"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,12 +42,7 @@ def find_converted(cache_name: str, *, gguf_sha256: str) -> Path | None:
         Its folder, or None if there is none, or it is incomplete or of another file.
     """
     folder = _folder(cache_name)
-    try:
-        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
-        sizes = {name: (folder / name).stat().st_size for name in marker["sizes"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return folder if marker.get("gguf_sha256") == gguf_sha256 and sizes == marker["sizes"] else None
+    return folder if _converted_from(folder) == gguf_sha256 else None
 
 
 def safetensors_from_gguf(gguf_path: str | Path, *, cache_name: str) -> Path:
@@ -84,6 +83,61 @@ def safetensors_from_gguf(gguf_path: str | Path, *, cache_name: str) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             new.rename(folder)
     return folder
+
+
+def weights_identity(folder: str | Path) -> str:
+    """Say which weights lie in a folder, whatever its name, its files' names and how they are split.
+
+    Args:
+        folder: A folder with `*.safetensors`.
+
+    Returns:
+        `"gguf:"` and the SHA-256 of the GGUF file for a finished conversion, since machines may round
+        differently when they convert; else `"safetensors:"` and a SHA-256 of all tensors: names, types,
+        shapes and values, in the order of their names.
+
+    Raises:
+        ArtifactNotFoundError: If there are no safetensors.
+        ArtifactFormatError: If they cannot be read, or hold a tensor twice.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        message = f"There are no safetensors weights in '{folder}'. Pass the folder of a saved model."
+        raise ArtifactNotFoundError(message)
+    gguf_sha256 = _converted_from(folder)
+    return f"safetensors:{_tensors_sha256(files)}" if gguf_sha256 is None else f"gguf:{gguf_sha256}"
+
+
+def _tensors_sha256(files: Sequence[Path]) -> str:
+    """Hash the tensors of safetensors files, holding one tensor in memory at a time."""
+    torch = require("torch", extra="transformers")
+    digest = hashlib.sha256()
+    with contextlib.ExitStack() as stack:
+        try:
+            readers = [stack.enter_context(safe_open(file, framework="pt")) for file in files]
+        except SafetensorError as error:
+            message = f"A safetensors file in '{files[0].parent}' is damaged: {error}. Copy the model again."
+            raise ArtifactFormatError(message) from error
+        places = sorted((name, number) for number, reader in enumerate(readers) for name in reader.keys())  # noqa: SIM118 - a reader is no mapping
+        if len({name for name, _ in places}) < len(places):
+            message = f"The files in '{files[0].parent}' hold a tensor twice. Keep the files of one model."
+            raise ArtifactFormatError(message)
+        for name, number in places:
+            header = readers[number].get_slice(name)
+            digest.update(json.dumps([name, header.get_dtype(), header.get_shape()]).encode())
+            digest.update(readers[number].get_tensor(name).reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _converted_from(folder: Path) -> str | None:
+    """Return the SHA-256 of the GGUF file that a folder was converted from, if all of it is there."""
+    try:
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
+        sizes = {name: (folder / name).stat().st_size for name in marker["sizes"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return marker.get("gguf_sha256") if sizes == marker["sizes"] else None
 
 
 def _folder(cache_name: str) -> Path:

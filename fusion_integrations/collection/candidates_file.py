@@ -6,13 +6,25 @@ models:
     client: transformers            # a built-in kind, or one that an installed package registers
     settings: {path: models/smollm2, batch_size: 64}
     price: {input_usd_per_mtok: 0.02, output_usd_per_mtok: 0.04, is_nominal: true}
+  smollm2-135m-student:
+    client: student                 # what `fusion train student` saved, and the base it was taught on
+    settings: {path: student, base: models/smollm2}
+thoughts:                           # for candidates of prompt mode thought
+  library: templates                # what `fusion train thoughts` saved
+  k: 3
+  min_similarity: 0.3
+  chroma: index                     # folder of a Chroma database for the index; without it, in memory
 candidates:
   - {id: "smollm2:direct", model: smollm2-135m, options: {max_tokens: 48}}
   - {id: "smollm2:reasoning", model: smollm2-135m, prompt_mode: reasoning}
+  - {id: "smollm2:thought", model: smollm2-135m, prompt_mode: thought}
+  - {id: "student:direct", model: smollm2-135m-student}
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -23,9 +35,26 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from fusion_integrations.clients.transformers_client import PromptFormat, TransformersClient
-from fusion_integrations.errors import CandidatesFileError, FusionError
+from fusion_integrations.embedders import check_identity, load_embedder
+from fusion_integrations.errors import (
+    ArtifactFormatError,
+    ArtifactNotFoundError,
+    CandidatesFileError,
+    EmbedderMismatchError,
+    FusionError,
+    InvalidPolicyError,
+)
+from fusion_integrations.model_level.student_artifact import read_student
+from fusion_integrations.model_level.student_model import StudentModel
 from fusion_integrations.prompts import prompt_edit
 from fusion_integrations.protocols import ChatClient
+from fusion_integrations.thought_level.chroma_store import ChromaThoughtTemplateStore
+from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+from fusion_integrations.thought_level.template_store import (
+    InMemoryThoughtTemplateStore,
+    ThoughtTemplateStore,
+)
 from fusion_integrations.types import Candidate, GenerationOptions, Price, PriceTable, PromptMode
 
 __all__ = ["CLIENT_KINDS_GROUP", "CandidateSet", "ClientFactory", "load_candidates"]
@@ -46,32 +75,44 @@ class CandidateSet:
         prices: The prices given, by model.
         options: How to generate, by candidate id, where the file says so.
         clients: A client for each model, made (which may load weights) when it is first asked for.
+        thoughts: Finds the guidance of candidates of prompt mode `thought`; None if the file names none.
     """
 
     candidates: tuple[Candidate, ...]
     prices: PriceTable
     options: Mapping[str, GenerationOptions]
     clients: Mapping[str, ChatClient]
+    thoughts: ThoughtPrompter | None = None
 
 
 def load_candidates(path: str | Path, *, kinds: Mapping[str, ClientFactory] | None = None) -> CandidateSet:
-    """Read and check a candidates file; no model is loaded yet.
+    """Read and check a candidates file; no LLM is loaded yet.
+
+    The revision of a candidate names what its answers depend on besides the model: its prompt, with prompt
+    mode `thought` the template library and how it is searched, and of a student the adapter. Libraries and
+    adapters are read for it, and the embedder of a library is loaded.
 
     Args:
         path: The YAML file. Relative paths inside it start from its folder.
         kinds: More kinds of clients than the built-in and the registered ones, by the name the file uses.
 
     Returns:
-        Its candidates with their prices, options and clients.
+        Its candidates with their prices, options, clients and guidance.
 
     Raises:
         CandidatesFileError: If the file is missing, no valid YAML, has an unknown or missing field, names an
-            unknown kind of client, or its candidates repeat an id, name no model of the file, or use a prompt
-            mode without a fixed prompt.
+            unknown kind of client, names a library or student that cannot be loaded, or its candidates
+            repeat an id, name no model of the file, or use a prompt mode that it has no prompt for.
+        MissingDependencyError: If the package of the embedder, or of Chroma, is not installed.
     """
     path = Path(path)
     file = _read(path)
     factories = {name: _factory(model.client, kinds or {}, path) for name, model in file.models.items()}
+    adapters: dict[str, str] = {}
+    for name, model in file.models.items():
+        if model.client == _STUDENT:
+            factories[name], adapters[name] = _pin_student(model, field=f"models.{name}.settings", path=path)
+    thoughts = None if file.thoughts is None else _prompter(file.thoughts, path)
     candidates: list[Candidate] = []
     for entry in file.candidates:
         if entry.model not in file.models:
@@ -82,7 +123,7 @@ def load_candidates(path: str | Path, *, kinds: Mapping[str, ClientFactory] | No
             )
         if entry.id in [candidate.id for candidate in candidates]:
             _fail(path, f"there are two candidates '{entry.id}'; ids must be distinct")
-        candidates.append(_candidate(entry, path))
+        candidates.append(_candidate(entry, path, thoughts=thoughts, adapter=adapters.get(entry.model)))
     return CandidateSet(
         candidates=tuple(candidates),
         prices=PriceTable(
@@ -98,6 +139,7 @@ def load_candidates(path: str | Path, *, kinds: Mapping[str, ClientFactory] | No
             if entry.options is not None
         },
         clients=_Clients(file.models, factories, path),
+        thoughts=thoughts,
     )
 
 
@@ -135,9 +177,18 @@ class _CandidateEntry(_Strict):
     options: _OptionsEntry | None = None
 
 
+class _ThoughtsEntry(_Strict):
+    library: Path
+    embedder: str | None = None  # the library's own
+    k: Annotated[int, Field(ge=1)] = 3
+    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.3
+    chroma: Path | None = None
+
+
 class _File(_Strict):
     version: Literal[1]
     models: Annotated[dict[Annotated[str, Field(pattern=r"\S")], _ModelEntry], Field(min_length=1)]
+    thoughts: _ThoughtsEntry | None = None
     candidates: Annotated[tuple[_CandidateEntry, ...], Field(min_length=1)]
 
 
@@ -145,6 +196,13 @@ class _TransformersSettings(_Strict):
     path: Path
     prompt_format: PromptFormat = "chat"
     few_shot_examples: tuple[tuple[str, str], ...] = ()
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    n_threads: Annotated[int, Field(ge=1)] | None = None
+
+
+class _StudentSettings(_Strict):
+    path: Path
+    base: Path
     batch_size: Annotated[int, Field(ge=1)] = 32
     n_threads: Annotated[int, Field(ge=1)] | None = None
 
@@ -194,7 +252,57 @@ def _transformers_client(
     )
 
 
-_BUILT_IN_KINDS: Mapping[str, ClientFactory] = {"transformers": _transformers_client}
+def _student_client(
+    model_name: str, settings: Mapping[str, JsonValue], folder: Path, *, expected_digest: str | None = None
+) -> StudentModel:
+    """Make a client of the built-in kind `student`."""
+    entry = _StudentSettings.model_validate(settings)
+    return StudentModel.from_pretrained(
+        folder / entry.path.expanduser(),
+        base=folder / entry.base.expanduser(),
+        model_name=model_name,
+        expected_digest=expected_digest,
+        batch_size=entry.batch_size,
+        n_threads=entry.n_threads,
+    )
+
+
+_STUDENT = "student"
+_BUILT_IN_KINDS: Mapping[str, ClientFactory] = {
+    "transformers": _transformers_client,
+    _STUDENT: _student_client,
+}
+
+
+def _pin_student(model: _ModelEntry, *, field: str, path: Path) -> tuple[ClientFactory, str]:
+    """Return what makes the client of just the student that is saved now, and the revision of its adapter.
+
+    A student saved there later would answer under the revision of this one.
+    """
+    try:
+        settings = _StudentSettings.model_validate(model.settings)
+    except ValidationError as error:
+        _fail(path, f"in {field}: {_describe(error)}", error)
+    with _blame(path, f"{field}.path", ArtifactNotFoundError, ArtifactFormatError):
+        artifact, adapter = read_student(path.parent / settings.path.expanduser())
+    factory = functools.partial(_student_client, expected_digest=artifact.manifest.digest)
+    return factory, adapter.revision
+
+
+def _prompter(entry: _ThoughtsEntry, path: Path) -> ThoughtPrompter:
+    with _blame(path, "thoughts.library", ArtifactNotFoundError, ArtifactFormatError):
+        library = ThoughtTemplateLibrary.from_pretrained(path.parent / entry.library.expanduser())
+    with _blame(path, "thoughts.embedder", InvalidPolicyError, EmbedderMismatchError):
+        embedder = load_embedder(entry.embedder or library.embedder)
+        check_identity(library.embedder, embedder.identity)
+    store: ThoughtTemplateStore
+    if entry.chroma is None:
+        store = InMemoryThoughtTemplateStore(library, embedder=embedder)
+    else:
+        index = path.parent / entry.chroma.expanduser()
+        with _blame(path, "thoughts.chroma", ArtifactFormatError):
+            store = ChromaThoughtTemplateStore.from_library(library, embedder=embedder, path=index)
+    return ThoughtPrompter(store, k=entry.k, min_similarity=entry.min_similarity)
 
 
 def _factory(kind: str, kinds: Mapping[str, ClientFactory], path: Path) -> ClientFactory:
@@ -219,11 +327,15 @@ def _read(path: Path) -> _File:
         _fail(path, f"it cannot be read: {error}", error)
 
 
-def _candidate(entry: _CandidateEntry, path: Path) -> Candidate:
-    try:
+def _candidate(
+    entry: _CandidateEntry, path: Path, *, thoughts: ThoughtPrompter | None, adapter: str | None
+) -> Candidate:
+    if entry.prompt_mode == "thought":
+        revision = _thought_revision(entry, path, thoughts=thoughts, adapter=adapter)
+    else:
         revision = prompt_edit(entry.prompt_mode).revision
-    except FusionError as error:
-        _fail(path, f"in candidate '{entry.id}': {error}", error)
+    if adapter is not None:
+        revision = f"{revision}+{adapter}"
     return Candidate(
         id=entry.id,
         model=entry.model,
@@ -234,6 +346,22 @@ def _candidate(entry: _CandidateEntry, path: Path) -> Candidate:
     )
 
 
+def _thought_revision(
+    entry: _CandidateEntry, path: Path, *, thoughts: ThoughtPrompter | None, adapter: str | None
+) -> str:
+    who = f"candidate '{entry.id}'"
+    if thoughts is None:
+        _fail(path, f"{who} is prompted with thought templates: say under thoughts which library has them")
+    if adapter is not None:
+        _fail(path, f"{who} asks a student in prompt mode thought, which no revision can name: use another")
+    if entry.revision not in (None, thoughts.revision):
+        _fail(
+            path,
+            f"{who} has the revision '{entry.revision}', but '{thoughts.revision}' is what thoughts gives",
+        )
+    return thoughts.revision
+
+
 def _describe(error: ValidationError) -> str:
     """Say where and what of every problem, on one line."""
     return "; ".join(
@@ -241,5 +369,15 @@ def _describe(error: ValidationError) -> str:
     )
 
 
+@contextlib.contextmanager
+def _blame(path: Path, field: str, *errors: type[FusionError]) -> Iterator[None]:
+    """Name file and field in errors of these kinds."""
+    try:
+        yield
+    except errors as error:
+        _fail(path, f"in {field}: {error}", error)
+
+
 def _fail(path: Path, problem: str, cause: Exception | None = None) -> NoReturn:
-    raise CandidatesFileError(f"Candidates file '{path}' cannot be used: {problem}.") from cause
+    sentence = problem.removesuffix(".")
+    raise CandidatesFileError(f"Candidates file '{path}' cannot be used: {sentence}.") from cause

@@ -20,6 +20,7 @@ from fusion_integrations.logs.store import LogStore
 from fusion_integrations.prompts import apply_prompt_edit, prompt_edit
 from fusion_integrations.protocols import ChatClient
 from fusion_integrations.scoring.metrics import METRICS, score
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
 from fusion_integrations.types import Candidate, Completion, GenerationOptions, Message, PriceTable, Query
 
 __all__ = ["CollectionReport", "LogCollector", "ProgressCallback"]
@@ -65,14 +66,16 @@ class LogCollector:
         collection: Name of the collection; part of every record's identity and its `source`.
         prices: Prices of the models; without one the cost is logged as unknown.
         options: How to generate, by candidate id; others use their client's default.
+        thoughts: Finds the guidance of candidates of prompt mode `thought`. Templates made from the query
+            itself or a near-duplicate are left out, since the answers are there to learn from.
         batch_size: Most conversations to hand to a client at once, and to lose when a run is killed.
         on_progress: Called for every candidate at its start and after every batch.
         clock: Gives the time of the records, with a time zone.
 
     Raises:
         UnknownCandidateError: If a candidate's model has no client, or options name no candidate.
-        InvalidPolicyError: If a candidate is a tool, ids repeat, a prompt mode has no fixed prompt, or the
-            batch size is below 1.
+        InvalidPolicyError: If a candidate is a tool, ids repeat, a candidate of mode `thought` has no guidance
+            or another than its revision names, or the batch size is below 1.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class LogCollector:
         collection: str,
         prices: PriceTable | None = None,
         options: Mapping[str, GenerationOptions] | None = None,
+        thoughts: ThoughtPrompter | None = None,
         batch_size: int = 32,
         on_progress: ProgressCallback | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -94,11 +98,11 @@ class LogCollector:
         self._collection = collection
         self._prices = prices or PriceTable()
         self._options = dict(options or {})
+        self._thoughts = thoughts
         self._batch_size = batch_size
         self._on_progress = on_progress
         self._clock = clock
         self._check()
-        self._edits = {candidate.id: prompt_edit(candidate.prompt_mode) for candidate in self._candidates}
 
     def collect(self, queries: Sequence[Query]) -> CollectionReport:
         """Collect what the store lacks, one candidate after the other, long queries first.
@@ -150,10 +154,36 @@ class LogCollector:
                     f"there are clients for: {', '.join(self._clients) or 'none'}."
                 )
                 raise UnknownCandidateError(message)
+            if candidate.prompt_mode == "thought":
+                self._check_guidance(candidate)
         unknown = sorted(self._options.keys() - set(ids))
         if unknown:
             message = f"Options are given for {unknown}, which are no candidates. Known: {ids}."
             raise UnknownCandidateError(message)
+
+    def _check_guidance(self, candidate: Candidate) -> None:
+        if self._thoughts is None:
+            message = (
+                f"Candidate '{candidate.id}' is prompted with thought templates. "
+                "Pass LogCollector(..., thoughts=ThoughtPrompter(store))."
+            )
+            raise InvalidPolicyError(message)
+        if candidate.revision != self._thoughts.revision:
+            message = (
+                f"Candidate '{candidate.id}' has the revision '{candidate.revision}', but would be guided by "
+                f"'{self._thoughts.revision}'. Make it with that revision, so that answers with other "
+                "templates are not taken for its own."
+            )
+            raise InvalidPolicyError(message)
+
+    def _conversations(self, candidate: Candidate, queries: Sequence[Query]) -> list[tuple[Message, ...]]:
+        """Apply the candidate's prompt mode to every query."""
+        if candidate.prompt_mode == "thought" and self._thoughts is not None:
+            texts = [query.text for query in queries]
+            edits = [guidance.prompt for guidance in self._thoughts.guide(texts, near_duplicates="exclude")]
+        else:
+            edits = [prompt_edit(candidate.prompt_mode)] * len(queries)
+        return [apply_prompt_edit(query.messages, edit) for query, edit in zip(queries, edits, strict=True)]
 
     def _record_id(self, query: Query, candidate: Candidate) -> str:
         return collection_record_id(
@@ -203,8 +233,7 @@ class LogCollector:
         """
         client = self._clients[candidate.model]
         options = self._options.get(candidate.id)
-        edit = self._edits[candidate.id]
-        conversations = [apply_prompt_edit(query.messages, edit) for query in queries]
+        conversations = self._conversations(candidate, queries)
         together = _attempt(client, conversations, options)
         if not isinstance(together, Exception):
             return [(completion, len(queries)) for completion in together]

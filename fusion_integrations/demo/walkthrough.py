@@ -22,7 +22,8 @@ from fusion_integrations.query_level.heads import HEAD_CONFIGS, head_config
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_trainer import RouterTrainer
-from fusion_integrations.types import Query
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+from fusion_integrations.types import Candidate, Query
 
 __all__ = [
     "FRAMEWORKS",
@@ -74,9 +75,9 @@ class SampleComparison:
 
 
 def draw_queries(n_queries: int, *, seed: int = 0) -> list[Query]:
-    """Draw demo queries at random, without repeats."""
+    """Draw demo queries that every candidate was asked, at random and without repeats."""
     tasks = generate_tasks()
-    queries = tasks.train + tasks.test
+    queries = tasks.routing + tasks.test
     chosen = np.random.default_rng(seed).choice(len(queries), size=n_queries, replace=False)
     return [queries[i] for i in sorted(chosen)]
 
@@ -86,6 +87,7 @@ def compare_queries(
     clients: Mapping[str, ChatClient],
     *,
     queries: Sequence[Query],
+    thoughts: ThoughtPrompter,
     store: LogStore,
     on_progress: ProgressCallback | None = None,
 ) -> SampleComparison:
@@ -94,7 +96,8 @@ def compare_queries(
     Args:
         shipped: The shipped log.
         clients: The running LLMs, by `Candidate.model`.
-        queries: What to ask.
+        queries: What to ask, as `draw_queries` gives them.
+        thoughts: The guidance of the shipped log.
         store: Where the live answers go.
         on_progress: See `LogCollector`.
 
@@ -108,6 +111,7 @@ def compare_queries(
         collection=DEMO_COLLECTION,
         prices=DEMO_PRICES,
         options=DEMO_OPTIONS,
+        thoughts=thoughts,
         on_progress=on_progress,
     )
     collector.collect(queries)
@@ -125,13 +129,18 @@ def compare_queries(
 
 
 def train_demo_routers(
-    train_logs: pl.DataFrame, *, embedder: Embedder, on_progress: Callable[[str], None] | None = None
+    train_logs: pl.DataFrame,
+    *,
+    embedder: Embedder,
+    candidates: Sequence[Candidate] = DEMO_CANDIDATES,
+    on_progress: Callable[[str], None] | None = None,
 ) -> dict[str, RouterModel]:
     """Train one router a head on the demo's training logs.
 
     Args:
         train_logs: Training rows of the demo log.
         embedder: The routers' embedder.
+        candidates: Who may be chosen.
         on_progress: Told the name of each head before it is trained.
 
     Returns:
@@ -143,7 +152,7 @@ def train_demo_routers(
             on_progress(name)
         arguments = RouterTrainingArguments(head=head_config(name))
         trainer = RouterTrainer(arguments, embedder=embedder)
-        routers[name] = trainer.train(train_logs, candidates=DEMO_CANDIDATES, prices=DEMO_PRICES)
+        routers[name] = trainer.train(train_logs, candidates=candidates, prices=DEMO_PRICES)
     return routers
 
 

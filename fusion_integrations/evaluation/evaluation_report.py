@@ -9,7 +9,14 @@ from typing import Any, Literal
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.statistics import Interval
 
-__all__ = ["EvaluationReport", "EvaluationRow", "Verdict"]
+__all__ = [
+    "EvaluationReport",
+    "EvaluationRow",
+    "ReplayFacts",
+    "StrategyOutcome",
+    "Verdict",
+    "verdict_of",
+]
 
 Verdict = Literal["better", "worse", "not distinguishable", "too few queries"]
 
@@ -19,24 +26,20 @@ _MIN_GROUPS = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationRow:
-    """What one strategy reached under one policy.
+class StrategyOutcome:
+    """What one strategy reached on the replayed queries.
 
     Attributes:
-        policy: Name of the policy.
-        strategy: Name of the baseline or router.
         performance: Mean performance, in [0, 1].
         cost_usd: Mean USD a call; None if the cost of a chosen answer is unknown.
         reward: Mean reward.
-        performance_gain: Mean performance above Best Single, paired by query.
-        reward_gain: Mean reward above Best Single, paired by query.
-        switch_share: Share of queries for which the router left its default; None for a baseline.
+        performance_gain: Mean performance above the reference, paired by query.
+        reward_gain: Mean reward above the reference, paired by query.
+        switch_share: Share of queries for which a router left its default; None for what is no router.
         per_task: Mean performance by task.
         candidate_shares: Share of queries by candidate id; sums to 1.
     """
 
-    policy: str
-    strategy: str
     performance: float
     cost_usd: float | None
     reward: float
@@ -48,23 +51,31 @@ class EvaluationRow:
 
     @property
     def is_router(self) -> bool:
-        """Whether the strategy is a router, not a baseline."""
+        """Whether the strategy is a router."""
         return self.switch_share is not None
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationReport:
-    """Routers and baselines on the same held-out queries.
+class EvaluationRow(StrategyOutcome):
+    """What one strategy reached under one policy; its gains are over Best Single.
 
     Attributes:
-        rows: One row a policy and strategy; a policy's rows stand together, baselines first.
-        policies: The policies by name.
-        cost_scale_usd: By policy, the USD a call that count as one full point of performance; None where
-            cost does not count.
+        policy: Name of the policy.
+        strategy: Name of the baseline or router.
+    """
+
+    policy: str
+    strategy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayFacts:
+    """What a replay covered, and what it had to leave out.
+
+    Attributes:
         candidates: Ids of the candidates.
         tasks: Number of replayed queries by task; queries without a task label are in none.
         label: The score that counts as performance.
-        level: Coverage of the intervals.
         n_queries: Replayed queries.
         n_groups: Groups of near-duplicates among them; the intervals resample whole groups.
         n_left_out: Queries without a scored answer (and, where a policy weighs cost, its cost) of every
@@ -75,13 +86,9 @@ class EvaluationReport:
         trained_elsewhere: Routers whose own training logs are not the given ones.
     """
 
-    rows: tuple[EvaluationRow, ...]
-    policies: Mapping[str, RoutingPolicy]
-    cost_scale_usd: Mapping[str, float | None]
     candidates: tuple[str, ...]
     tasks: Mapping[str, int]
     label: str
-    level: float
     n_queries: int
     n_groups: int
     n_left_out: int
@@ -122,20 +129,56 @@ class EvaluationReport:
             )
         return tuple(found)
 
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport(ReplayFacts):
+    """Routers and baselines on the same held-out queries.
+
+    Attributes:
+        rows: One row a policy and strategy; a policy's rows stand together, baselines first.
+        policies: The policies by name.
+        cost_scale_usd: By policy, the USD a call that count as one full point of performance; None where
+            cost does not count.
+        level: Coverage of the intervals.
+    """
+
+    rows: tuple[EvaluationRow, ...]
+    policies: Mapping[str, RoutingPolicy]
+    cost_scale_usd: Mapping[str, float | None]
+    level: float
+
     def verdict(self, row: EvaluationRow) -> Verdict:
         """Say how a row's reward compares with Best Single, no more than its interval allows."""
-        if self.n_groups < _MIN_GROUPS:
-            return "too few queries"
-        if row.reward_gain.low > 0:
-            return "better"
-        return "worse" if row.reward_gain.high < 0 else "not distinguishable"
+        return verdict_of(row.reward_gain, n_groups=self.n_groups)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data; intervals and verdicts included."""
         return asdict(self) | {
-            "rows": [asdict(row) | {"verdict": self.verdict(row)} for row in self.rows],
+            "rows": [
+                {"policy": row.policy, "strategy": row.strategy}
+                | asdict(row)
+                | {"verdict": self.verdict(row)}
+                for row in self.rows
+            ],
             "policies": {name: policy.to_json() for name, policy in self.policies.items()},
             "candidates": list(self.candidates),
             "trained_elsewhere": list(self.trained_elsewhere),
             "warnings": list(self.warnings),
         }
+
+
+def verdict_of(gain: Interval, *, n_groups: int) -> Verdict:
+    """Say no more of a gain than its interval allows.
+
+    Args:
+        gain: The gain over the reference.
+        n_groups: Groups of near-duplicates that the interval resamples.
+
+    Returns:
+        The verdict; with too few groups there is none, whatever the interval.
+    """
+    if n_groups < _MIN_GROUPS:
+        return "too few queries"
+    if gain.low > 0:
+        return "better"
+    return "worse" if gain.high < 0 else "not distinguishable"

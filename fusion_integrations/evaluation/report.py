@@ -1,4 +1,4 @@
-"""Show an evaluation report as tables for people; printing them is the caller's choice."""
+"""Show evaluation reports as tables for people; printing them is the caller's choice."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fusion_integrations.evaluation.baselines import BEST_SINGLE
+from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow, Verdict
+from fusion_integrations.evaluation.level_report import FUSION_LEVELS, LevelReport, LevelRow
 
-__all__ = ["render_table", "verdict_lines"]
+__all__ = ["render_levels", "render_table", "verdict_lines"]
 
 _NUMBER_COLUMNS = (  # broken by hand so that the table fits 80 columns
     "performance",
@@ -61,6 +62,87 @@ def verdict_lines(report: EvaluationReport, *, policy: str) -> list[str]:
         for row in report.rows
         if row.policy == policy and row.is_router
     ]
+
+
+def render_levels(report: LevelReport) -> list[Table]:
+    """Lay a comparison of the fusion levels out as tables.
+
+    Args:
+        report: The comparison.
+
+    Returns:
+        The levels, the verdicts in the caption; what each level changes where all else is equal; and, if the
+        logs name tasks, the performance by task. The last table's caption holds the report's warnings, if
+        there are any.
+    """
+    tables = [_level_table(report), _effect_table(report)]
+    if report.tasks:
+        tables.append(_level_task_table(report))
+    for warning in report.warnings:
+        _add_caption_line(tables[-1], f"Warning: {warning}")
+    return tables
+
+
+def _level_table(report: LevelReport) -> Table:
+    columns = {"performance": [f"{row.performance:.3f}" for row in report.rows]}
+    task_means = ["" if row.task_mean is None else f"{row.task_mean:.3f}" for row in report.rows]
+    if report.tasks and task_means != columns["performance"]:
+        columns["mean of\ntasks"] = task_means
+    columns["USD per\n1000\ncalls"] = [_cost_text(row.cost_usd) for row in report.rows]
+    if report.cost_scale_usd is not None:
+        columns["reward"] = [f"{row.reward:.3f}" for row in report.rows]
+        columns["reward gain"] = [_gain_text(report, row, str(row.reward_gain)) for row in report.rows]
+    columns["performance gain"] = [_gain_text(report, row, str(row.performance_gain)) for row in report.rows]
+    title = f"Fusion levels on {report.n_queries} held-out queries"
+    table = _level_rows_table(report, title, columns)
+    _add_caption_line(
+        table,
+        f"Gains are over '{report.reference}', the best zero-shot candidate on {report.n_reference_queries} "
+        f"training queries, with {report.coverage:.0%} intervals. {BEST_SINGLE} and {BEST_PER_TASK} were "
+        f"chosen on the {report.n_train_queries} training queries that every candidate answered.",
+    )
+    for line in report.verdicts:
+        _add_caption_line(table, line)
+    return table
+
+
+def _gain_text(report: LevelReport, row: LevelRow, gain: str) -> str:
+    return "" if (row.level, row.name) == ("zero-shot", report.reference) else gain
+
+
+def _effect_table(report: LevelReport) -> Table:
+    table = _table(
+        "What each level changes",
+        text_columns=("level", "setting", "against"),
+        number_columns=("performance gain", "change in\nUSD per\n1000 calls"),
+    )
+    for effect in report.effects:
+        change = effect.cost_change_usd
+        cost = "unknown" if change is None else f"{'-' if change < 0 else '+'}{_cost_text(abs(change))}"
+        texts = (effect.level, effect.name, effect.against, str(effect.performance_gain), cost)
+        table.add_row(*map(Text, texts))
+    return table
+
+
+def _level_task_table(report: LevelReport) -> Table:
+    columns = {
+        f"{task}\n({n_queries})": [f"{row.per_task[task]:.3f}" for row in report.rows]
+        for task, n_queries in report.tasks.items()
+    }
+    return _level_rows_table(report, "Performance by task (number of queries)", columns)
+
+
+def _level_rows_table(report: LevelReport, title: str, columns: dict[str, list[str]]) -> Table:
+    """Lay out one row a setting, the fusion levels apart from what they are measured against."""
+    table = _table(title, text_columns=("level", "setting"), number_columns=tuple(columns))
+    for number, row in enumerate(report.rows):
+        is_fused = row.level in FUSION_LEVELS
+        following = report.rows[number + 1 : number + 2]
+        table.add_row(
+            *map(Text, (row.level, row.name, *(cells[number] for cells in columns.values()))),
+            end_section=any((other.level in FUSION_LEVELS) != is_fused for other in following),
+        )
+    return table
 
 
 def _policy_table(report: EvaluationReport, policy: str) -> Table:

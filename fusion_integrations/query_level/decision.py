@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fusion_integrations.errors import InvalidPolicyError, NoEligibleCandidateError, UnknownCandidateError
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.explanation import Outcome, explain_choice
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.types import Candidate, PriceTable
 
 __all__ = ["Choice", "DecisionBasis", "RankedCandidate", "RouteDecision", "choose", "decide", "reward"]
-
-Outcome = Literal["default", "switched", "only_eligible", "pinned"]
 
 # Rewards that differ by less are tied: float32 products of equal numbers differ in their last bits, and by
 # how many queries are predicted at once.
@@ -331,10 +330,18 @@ def _explain(
     row: int, choice: Choice, prediction: Prediction, policy: RoutingPolicy, basis: DecisionBasis
 ) -> RouteDecision:
     chosen, default = int(choice.chosen[row]), int(choice.default[row])
-    candidates = prediction.candidates
-    outcome, reason = _reason(row, choice, candidates)
-    if policy.min_performance is not None and prediction.performance[row, chosen] < policy.min_performance:
-        reason += f" No candidate is expected to reach the wanted performance {policy.min_performance:g}."
+    candidates, wanted = prediction.candidates, policy.min_performance
+    misses = wanted is not None and prediction.performance[row, chosen] < wanted
+    outcome, reason = explain_choice(
+        [candidate.id for candidate in candidates],
+        chosen=chosen,
+        default=default,
+        gain=choice.gain[row],
+        gain_se=choice.gain_se[row],
+        margin_z=choice.margin_z,
+        tie=_ROUNDING,
+        unreached=wanted if misses else None,
+    )
     return RouteDecision(
         candidate=candidates[chosen],
         default_id=candidates[default].id,
@@ -347,36 +354,6 @@ def _explain(
         policy_fingerprint=policy.fingerprint,
         artifact=basis.artifact,
     )
-
-
-def _reason(row: int, choice: Choice, candidates: tuple[Candidate, ...]) -> tuple[Outcome, str]:
-    chosen, default = int(choice.chosen[row]), int(choice.default[row])
-    name, usual = candidates[chosen].id, candidates[default].id
-    eligible = np.flatnonzero(choice.excluded[row] == "")
-    if len(eligible) == 1:
-        return "only_eligible", f"'{name}' is the only eligible candidate."
-    gain, se = choice.gain[row], choice.gain_se[row]
-    if chosen != default:
-        text = (
-            f"'{name}' is expected to gain {gain[chosen]:.3f} reward over the best single candidate "
-            f"'{usual}', more than {choice.margin_z:g} standard errors of {se[chosen]:.3f}."
-        )
-        return "switched", text
-    rival = int(eligible[np.argmax(gain[eligible])])
-    if gain[rival] <= _ROUNDING:
-        return (
-            "default",
-            f"'{name}' is the best single candidate and also the best prediction for this query.",
-        )
-    if math.isinf(choice.margin_z):
-        why = "on validation data leaving it did not pay"
-    else:
-        why = f"less than {choice.margin_z:g} standard errors of {se[rival]:.3f}"
-    text = (
-        f"'{name}' is the best single candidate; '{candidates[rival].id}' is expected to gain only "
-        f"{gain[rival]:.3f} reward over it: {why}."
-    )
-    return "default", text
 
 
 def _ranking(row: int, choice: Choice, prediction: Prediction) -> tuple[RankedCandidate, ...]:

@@ -83,7 +83,8 @@ class RouterDataset:
             The data set, rows sorted by query id.
 
         Raises:
-            InvalidPolicyError: If `candidates` is empty or repeats an id.
+            InvalidPolicyError: If `candidates` is empty or repeats an id, or is not given and a candidate was
+                logged with several revisions.
             LogSchemaError: If the frame lacks columns, or the label leaves [0, 1].
             NotEnoughLogsError: If no row carries the label.
             UnknownCandidateError: If a wanted candidate answered no query.
@@ -162,14 +163,34 @@ def _checked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 def _candidates_in(scored: pl.DataFrame) -> tuple[Candidate, ...]:
     # max() and min() do not depend on the order of the rows, and prefer a model's name to a missing one.
-    found = scored.group_by("candidate_id").agg(pl.col("model").max(), pl.col("prompt_mode").min())
-    found = found.sort("candidate_id")
-    return tuple(
-        Candidate(id=row["candidate_id"], model=row["model"], prompt_mode=row["prompt_mode"])
-        if row["model"]
-        else Candidate(id=row["candidate_id"], kind="tool")
-        for row in found.iter_rows(named=True)
+    found = scored.group_by("candidate_id").agg(
+        pl.col("model").max(),
+        pl.col("prompt_mode").min(),
+        pl.col("candidate_revision").fill_null("").unique().sort().alias("revisions"),
     )
+    return tuple(
+        Candidate(
+            id=row["candidate_id"],
+            kind="model" if row["model"] else "tool",
+            model=row["model"] or "",
+            prompt_mode=row["prompt_mode"] if row["model"] else "direct",
+            revision=_only_revision(row["candidate_id"], row["revisions"]),
+        )
+        for row in found.sort("candidate_id").iter_rows(named=True)
+    )
+
+
+def _only_revision(candidate_id: str, revisions: list[str]) -> str:
+    """Return the revision of a candidate's answers, empty (any) if some do not tell theirs."""
+    named = [revision for revision in revisions if revision]
+    if len(named) > 1:
+        message = (
+            f"Candidate '{candidate_id}' was logged with the revisions {named}: answers with an old prompt, "
+            "template library or adapter say nothing about the new one. Pass `candidates` with the revision "
+            "to learn from, or with an empty one to learn from all."
+        )
+        raise InvalidPolicyError(message)
+    return named[0] if named == revisions else ""
 
 
 def _rows_of(scored: pl.DataFrame, candidates: tuple[Candidate, ...]) -> pl.DataFrame:

@@ -10,7 +10,12 @@ import pytest
 from langchain_core.callbacks import BaseCallbackHandler
 
 from fusion_integrations import FusionPipeline, LogStore, Message, RouterModel
+from fusion_integrations.embedders import HashEmbedder
+from fusion_integrations.protocols import Embedder
 from fusion_integrations.testing import ScriptedChatClient, tiny_prices, tiny_router
+from fusion_integrations.thought_level.template_library import ThoughtTemplate, ThoughtTemplateLibrary
+from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
+from fusion_integrations.types import Query
 from langchain_fusion import ChatClientModel, FusionChatModel
 
 Answer = Callable[[Sequence[Message]], str]
@@ -87,5 +92,44 @@ def fusion(pipeline: FusionPipeline) -> Callable[..., SimpleNamespace]:
         models = {name: ChatClientModel(client=client) for name, client in clients.items()}
         model = FusionChatModel(**{"pipeline": pipeline, "models": models, **fields})
         return SimpleNamespace(model=model, math=clients["tiny-math"], prose=clients["tiny-prose"])
+
+    return make
+
+
+# Solved queries with their tasks; nothing is like a query about zebras.
+SOLVED = (
+    ("What is 3 plus 4?", "sums"),
+    ("What is 12 plus 30?", "sums"),
+    ("Describe old trains kindly.", "prose"),
+    ("Tell a story of rivers.", "prose"),
+)
+
+
+@pytest.fixture
+def make_template_store() -> Callable[..., InMemoryThoughtTemplateStore]:
+    """Make a store of one template for each solved query."""
+
+    def make(embedder: Embedder | None = None) -> InMemoryThoughtTemplateStore:
+        embedder = embedder or HashEmbedder()
+        templates = [
+            ThoughtTemplate(
+                id=f"template-{number}",
+                query_id=Query.from_text(text).query_id,
+                query=text,
+                text=f"Take it step by step, as for {task}.",
+                task=task,
+                sources=(),
+            )
+            for number, (text, task) in enumerate(SOLVED)
+        ]
+        library = ThoughtTemplateLibrary(
+            templates,
+            vectors=embedder.embed([text for text, _ in SOLVED]),
+            embedder=embedder.identity,
+            arguments={},
+            log_fingerprint="",
+            metrics={},
+        )
+        return InMemoryThoughtTemplateStore(library, embedder=embedder)
 
     return make

@@ -19,7 +19,7 @@ def _template(name: str, text: str, topic: str, metric: str = "cover_match") -> 
         thing, answer = draw.pick(load_data("facts")[draw.split][topic])
         return {"thing": thing}, answer
 
-    return Template(name=f"facts/{name}", text=text, metric=metric, fill=fill)
+    return Template(name=f"facts/{name}", text=text, metric=metric, fill=fill, topic=f"facts/{topic}")
 
 
 def _reversed(topic: str) -> Callable[[Draw], Filled]:
@@ -44,6 +44,7 @@ FACTS = Family(
             text="{answer} is the capital of which country?",
             metric="cover_match",
             fill=_reversed("capitals"),
+            topic="facts/capitals",
         ),
         _template("continent", "On which continent is {thing}?", "continents"),
         _template("element", "Which chemical element has the symbol {thing}?", "elements"),
@@ -60,6 +61,7 @@ FACTS = Family(
             text="Tell me the country whose capital city is {answer}.",
             metric="cover_match",
             fill=_reversed("capitals"),
+            topic="facts/capitals",
         ),
         _template(
             "continent_of_country", "{thing} is a country. In which continent does it lie?", "continents"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -68,12 +68,15 @@ class Template:
         text: The question, with `{slots}`.
         metric: Name of the metric in `fusion_integrations.scoring` that scores an answer.
         fill: Draws the values of the slots and works out the right answer.
+        topic: Templates filled from the same items share a topic; empty means the template's name. What one
+            topic teaches must not be tested on the same topic.
     """
 
     name: str
     text: str
     metric: str
     fill: Callable[[Draw], Filled]
+    topic: str = ""
 
     def query(self, draw: Draw, *, task: str) -> Query:
         """Fill the slots once."""
@@ -97,7 +100,7 @@ class Family:
     train_templates: tuple[Template, ...]
     test_templates: tuple[Template, ...]
 
-    def generate(self, rng: np.random.Generator, n: int, split: Split) -> list[Query]:
+    def generate(self, rng: np.random.Generator, n: int, split: Split) -> list[tuple[Query, str]]:
         """Generate different queries, as evenly over the split's templates as their fillings allow.
 
         Args:
@@ -106,14 +109,14 @@ class Family:
             split: For which split.
 
         Returns:
-            n queries with different texts.
+            n queries with different texts, each with the topic of its template.
 
         Raises:
             InvalidPolicyError: If the templates cannot make n different queries.
         """
         templates = self.train_templates if split == "train" else self.test_templates
         draw = Draw(rng=rng, split=split)
-        queries: dict[str, Query] = {}
+        queries: dict[str, tuple[Query, str]] = {}
         active = draw.sample(templates, len(templates))
         while len(queries) < n and active:
             for template in tuple(active):
@@ -121,7 +124,7 @@ class Family:
                 if query is None:
                     active.remove(template)
                 elif len(queries) < n:
-                    queries[query.text] = query
+                    queries[query.text] = (query, template.topic or template.name)
         if len(queries) < n:
             message = (
                 f"The {split} templates of '{self.name}' make {len(queries)} different queries, not {n}. "
@@ -130,7 +133,7 @@ class Family:
             raise InvalidPolicyError(message)
         return list(queries.values())
 
-    def _new_query(self, template: Template, draw: Draw, *, known: Mapping[str, Query]) -> Query | None:
+    def _new_query(self, template: Template, draw: Draw, *, known: Collection[str]) -> Query | None:
         for _ in range(_MAX_DUPLICATES):
             query = template.query(draw, task=self.name)
             if query.text not in known:

@@ -16,6 +16,7 @@ from fusion_integrations.demo.tasks.strings import STRINGS
 from fusion_integrations.demo.tasks.units_and_dates import UNITS_AND_DATES
 from fusion_integrations.demo.tasks.word_problems import WORD_PROBLEMS
 from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.logs.splits import grouped_folds
 from fusion_integrations.types import Query
 
 __all__ = ["FAMILIES", "TaskSet", "generate_tasks"]
@@ -37,15 +38,23 @@ _TEST_FRACTION = 500 / 1280
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSet:
-    """The demo's queries.
+    """The demo's queries, family by family in each part.
 
     Attributes:
-        train: Queries to learn from, family by family.
-        test: Queries to evaluate on; they share no template and no passage with `train`.
+        teaching: Training queries that thought templates and the student are made from.
+        routing: Training queries that show a router what those are worth. They share no template, passage or
+            list of facts with `teaching`; only the reviews of the sentiment family occur in both.
+        test: Queries to evaluate on; they share no template, passage or other item with the training queries.
     """
 
-    train: tuple[Query, ...]
+    teaching: tuple[Query, ...]
+    routing: tuple[Query, ...]
     test: tuple[Query, ...]
+
+    @property
+    def train(self) -> tuple[Query, ...]:
+        """All training queries."""
+        return self.teaching + self.routing
 
 
 def generate_tasks(*, seed: int = 7, queries_per_family: int = 160) -> TaskSet:
@@ -53,30 +62,34 @@ def generate_tasks(*, seed: int = 7, queries_per_family: int = 160) -> TaskSet:
 
     Args:
         seed: Same seed, same queries.
-        queries_per_family: Training and test queries of a family together, at least 3; the default gives 780
+        queries_per_family: Training and test queries of a family together, at least 16; the default gives 780
             training and 500 test queries.
 
     Returns:
         Queries with task, reference and metric; all texts differ.
 
     Raises:
-        InvalidPolicyError: If `queries_per_family` is below 3, or more than a family's templates can make.
+        InvalidPolicyError: If `queries_per_family` is below 16, or more than a family's templates can make.
 
     Source:
         Task mix after LLMFusionBench (FusionFactory, arXiv 2507.10540); the queries are this project's own.
     """
-    if queries_per_family < 3:
-        message = f"queries_per_family must be at least 3 to fill both splits, got {queries_per_family}."
+    if queries_per_family < 16:
+        message = f"queries_per_family must be at least 16 to fill all parts, got {queries_per_family}."
         raise InvalidPolicyError(message)
-    train: list[Query] = []
+    teaching: list[Query] = []
+    routing: list[Query] = []
     test: list[Query] = []
     for i, family in enumerate(FAMILIES):
         # Rounding the running total, not each family, makes the splits add up.
         n_test = _n_test(i + 1, queries_per_family) - _n_test(i, queries_per_family)
         rng = np.random.default_rng([seed, i])
-        train.extend(family.generate(rng, queries_per_family - n_test, "train"))
-        test.extend(family.generate(rng, n_test, "test"))
-    return TaskSet(train=tuple(train), test=tuple(test))
+        train = family.generate(rng, queries_per_family - n_test, "train")
+        halves = grouped_folds([topic for _, topic in train], n_folds=2, seed=seed)
+        for (query, _), half in zip(train, halves, strict=True):
+            (teaching if half == 0 else routing).append(query)
+        test.extend(query for query, _ in family.generate(rng, n_test, "test"))
+    return TaskSet(teaching=tuple(teaching), routing=tuple(routing), test=tuple(test))
 
 
 def _n_test(n_families: int, queries_per_family: int) -> int:

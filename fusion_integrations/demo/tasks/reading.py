@@ -66,6 +66,7 @@ def _templates(split: Split) -> tuple[Template, ...]:
                     text=layout.format(passage=entry["passage"], question=question),
                     metric=metric,
                     fill=_fill(reference),
+                    topic=f"reading/{entry['name']}",
                 )
             )
     return tuple(templates)

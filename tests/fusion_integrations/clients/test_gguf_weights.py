@@ -2,10 +2,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
+import numpy as np
 import pytest
 
-from fusion_integrations.clients.gguf_weights import file_sha256, find_converted, safetensors_from_gguf
+from fusion_integrations.clients.gguf_weights import (
+    file_sha256,
+    find_converted,
+    safetensors_from_gguf,
+    weights_identity,
+)
 from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError
 
 
@@ -65,3 +72,52 @@ def test_safetensors_from_gguf_when_the_file_is_no_gguf_says_so_and_leaves_nothi
 def test_safetensors_from_gguf_when_the_file_is_missing_raises(cache, tmp_path):
     with pytest.raises(ArtifactNotFoundError, match="no GGUF file"):
         safetensors_from_gguf(tmp_path / "none.gguf", cache_name="tiny")
+
+
+def saved_tensors(folder, parts, *, metadata=None):
+    from safetensors.numpy import save_file
+
+    folder.mkdir(exist_ok=True)
+    for number, tensors in enumerate(parts):
+        save_file(tensors, folder / f"model-{number}.safetensors", metadata=metadata)
+    return folder
+
+
+def test_weights_identity_depends_on_the_tensors_and_on_nothing_else(tmp_path):
+    a, b = np.arange(6, dtype=np.float32).reshape(2, 3), np.array(2.5, dtype=np.float16)
+    whole = weights_identity(saved_tensors(tmp_path / "whole", [{"a": a, "b": b}]))
+    split = saved_tensors(tmp_path / "split", [{"b": b}, {"a": a}], metadata={"format": "pt"})
+    assert weights_identity(split) == whole
+    assert re.fullmatch("safetensors:[0-9a-f]{64}", whole)
+    others = [
+        {"a": a, "c": b},
+        {"a": a.reshape(3, 2), "b": b},
+        {"a": a.view(np.int32), "b": b},
+        {"a": np.nextafter(a, np.float32(9)), "b": b},
+        {"a": a},
+    ]
+    found = {weights_identity(saved_tensors(tmp_path / f"o{i}", [other])) for i, other in enumerate(others)}
+    assert len(found | {whole}) == 6
+
+
+def test_weights_identity_of_a_finished_conversion_is_that_of_its_gguf_file(cache):
+    folder = finished(cache, digest="ab" * 32)
+    assert weights_identity(folder) == "gguf:" + "ab" * 32
+
+
+def test_weights_identity_when_a_conversion_was_changed_is_that_of_its_tensors(cache):
+    folder = finished(cache, digest="ab" * 32)
+    saved_tensors(folder, [{"a": np.ones(2)}])
+    (folder / "model.safetensors").unlink()
+    assert weights_identity(folder).startswith("safetensors:")
+
+
+def test_weights_identity_when_weights_are_missing_damaged_or_doubled_says_so(tmp_path):
+    with pytest.raises(ArtifactNotFoundError, match="no safetensors"):
+        weights_identity(tmp_path)
+    twice = saved_tensors(tmp_path / "twice", [{"a": np.ones(2)}, {"a": np.ones(2)}])
+    with pytest.raises(ArtifactFormatError, match="a tensor twice"):
+        weights_identity(twice)
+    (tmp_path / "model.safetensors").write_bytes(b"12345")
+    with pytest.raises(ArtifactFormatError, match="damaged"):
+        weights_identity(tmp_path)

@@ -9,21 +9,29 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fusion_integrations.evaluation.level_report import Level, LevelEffect, LevelReport, LevelRow
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.logs.rows import messages_to_json
 from fusion_integrations.protocols import EmbedderIdentity, FloatArray
 from fusion_integrations.query_level.decision import DecisionBasis
 from fusion_integrations.query_level.heads.cluster import ClusterHead
+from fusion_integrations.query_level.policy import PERFORMANCE_FIRST
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_weights import RouterWeights
 from fusion_integrations.query_level.text_features import text_features
 from fusion_integrations.query_level.usage import UsageModel
+from fusion_integrations.statistics import Interval
 from fusion_integrations.types import Candidate, Query
 
 SMALL = Candidate(id="small", model="small")
 LARGE = Candidate(id="large", model="large")
-COST_USD = {"small": 0.25, "large": 1.0}
+THOUGHT = Candidate(id="small:thought", model="small", prompt_mode="thought")
+STUDENT = Candidate(id="student", model="student")
+COST_USD = {"small": 0.25, "large": 1.0, "small:thought": 0.5, "student": 0.25}
+# What the router below expects on sums and elsewhere, and on average.
+EXPECTED = {"small": (0.1, 0.8), "large": (0.9, 0.1), "small:thought": (0.5, 0.9), "student": (0.3, 0.2)}
+AVERAGES = {"small": 1 / 3, "large": 3 / 4, "small:thought": 1 / 2, "student": 1 / 4}
 
 Outcome = tuple[float | None, float | None]
 Row = tuple[str, str | None, Mapping[str, Outcome]]
@@ -95,12 +103,11 @@ TEST_ROWS = (
 def hand_made_router(
     columns: Sequence[Candidate] = (SMALL, LARGE), *, log_fingerprint: str = ""
 ) -> RouterModel:
-    """A router that expects 0.1 / 0.9 of small / large on sums, 0.8 / 0.1 elsewhere, and COST_USD."""
-    expected = {"small": (0.1, 0.8), "large": (0.9, 0.1)}
+    """A router that knows EXPECTED, AVERAGES and COST_USD, and always follows its prediction."""
     n_features = 2 + text_features(["any"]).shape[1]
     select = np.zeros((n_features, 2), dtype=np.float32)
     select[0, 0] = select[1, 1] = 50.0  # softmax(50, 0) is (1, 0) in float32
-    means = np.array([expected[c.id] for c in columns], dtype=np.float32).T
+    means = np.array([EXPECTED[c.id] for c in columns], dtype=np.float32).T
     head = ClusterHead(weights=select, bias=np.zeros(2, dtype=np.float32), means=means)
     costs = np.array([COST_USD[c.id] for c in columns], dtype=np.float32)
     unknown = np.full(len(columns), np.nan, dtype=np.float32)
@@ -113,10 +120,9 @@ def hand_made_router(
         ),
         scale=np.ones(2 * len(columns), dtype=np.float32),
     )
-    averages = {"small": 1 / 3, "large": 3 / 4}
     average = Prediction(
         candidates=tuple(columns),
-        performance_members=np.array([[[averages[c.id] for c in columns]]], dtype=np.float32),
+        performance_members=np.array([[[AVERAGES[c.id] for c in columns]]], dtype=np.float32),
         input_tokens=unknown[None],
         output_tokens=unknown[None],
         logged_cost_usd=costs[None],
@@ -129,6 +135,70 @@ def hand_made_router(
         embedder=SumEmbedder(),
         log_fingerprint=log_fingerprint,
     )
+
+
+def level_row(level: Level, name: str, gain: tuple[float, float, float]) -> LevelRow:
+    """A row whose gain in performance and reward is (mean, low, high) over 0.5 and whose cost is unknown."""
+    interval = Interval(mean=gain[0], low=gain[1], high=gain[2])
+    return LevelRow(
+        level=level,
+        name=name,
+        performance=0.5 + gain[0],
+        cost_usd=None,
+        reward=0.5 + gain[0],
+        performance_gain=interval,
+        reward_gain=interval,
+        switch_share=0.25 if level in ("query level", "all levels") else None,
+        per_task={"math": 0.5 + gain[0], "prose": 0.5},
+        candidate_shares={},
+    )
+
+
+def hand_made_level_report(**gains: tuple[float, float, float]) -> LevelReport:
+    """A comparison over "small" in which all, query, thought and model gain what is given, else nothing."""
+    nothing = (0.0, -0.1, 0.1)
+    thought = level_row("thought level", "small:thought", gains.get("thought", nothing))
+    return LevelReport(
+        rows=(
+            level_row("zero-shot", "small", (0.0, 0.0, 0.0)),
+            level_row("query level", "[bold]router", gains.get("query", nothing)),
+            thought,
+            level_row("model level", "student", gains.get("model", nothing)),
+            level_row("all levels", "router of 4", gains.get("all", nothing)),
+            level_row("baseline", "Oracle", (0.4, 0.3, 0.5)),
+        ),
+        effects=(
+            LevelEffect(
+                level="thought level",
+                name="small:thought",
+                against="small",
+                performance_gain=thought.performance_gain,
+                cost_change_usd=-0.25,
+            ),
+        ),
+        reference="small",
+        students={"student": "small"},
+        without_counterpart=(),
+        policy=PERFORMANCE_FIRST,
+        cost_scale_usd=None,
+        coverage=0.9,
+        n_train_queries=20,
+        n_reference_queries=40,
+        candidates=("small", "small:thought", "student"),
+        tasks={"math": 60, "prose": 40},
+        label="performance",
+        n_queries=100,
+        n_groups=100,
+        n_left_out=0,
+        n_leaked=0,
+        n_unseen_task=0,
+        trained_elsewhere=(),
+    )
+
+
+@pytest.fixture
+def make_level_report() -> Callable[..., LevelReport]:
+    return hand_made_level_report
 
 
 @pytest.fixture
@@ -149,6 +219,11 @@ def make_router() -> Callable[..., RouterModel]:
 @pytest.fixture
 def candidates() -> tuple[Candidate, Candidate]:
     return SMALL, LARGE
+
+
+@pytest.fixture
+def all_candidates() -> tuple[Candidate, ...]:
+    return SMALL, LARGE, THOUGHT, STUDENT
 
 
 @pytest.fixture

@@ -1,0 +1,245 @@
+"""Tools as text, for models that know only text: the prompt that offers them, and the calls in an answer."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Self
+from uuid import uuid4
+
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    HumanMessage,
+    InvalidToolCall,
+    SystemMessage,
+    ToolCall,
+    ToolMessage,
+)
+from langchain_core.messages.tool import invalid_tool_call, tool_call
+from langchain_core.tools import BaseTool
+from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fusion_integrations._optional import require
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.prompts import read_versioned_text
+
+__all__ = ["OfferedTools", "ToolAnswer", "ToolLike", "as_text", "tools_prompt"]
+
+ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
+
+_CALL = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
+
+# In a tool's output: what could be taken for our delimiters, or for marks between chat turns (`<|im_end|>`).
+_DELIMITER = re.compile(r"<(?=\s*/?\s*tool_(?:call|result)|\|)", re.IGNORECASE)
+
+# Part of the prompt: raise the version in prompted_tools.txt when they change.
+_CHOICES = {"auto": "If you need no tool, answer in words.", "any": "Use a tool now. Do not answer in words."}
+
+
+class _Call(BaseModel):
+    """A call as the prompt asks for it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolAnswer:
+    """An answer, read.
+
+    Attributes:
+        text: The answer without its valid calls; calls that are none stay in it.
+        calls: The valid calls.
+        invalid: What was meant as a call but is none, with the reason.
+    """
+
+    text: str
+    calls: list[ToolCall]
+    invalid: list[InvalidToolCall]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferedTools:
+    """The tools of a call, and whether one of them must be used.
+
+    Attributes:
+        functions: OpenAI function schemas by tool name.
+        is_required: Whether the answer must hold a call.
+    """
+
+    functions: Mapping[str, Mapping[str, Any]]
+    is_required: bool
+
+    @classmethod
+    def of(cls, tools: Sequence[ToolLike], *, choice: str | None) -> Self:
+        """Read what was bound.
+
+        Args:
+            tools: Whatever LangChain takes for a tool.
+            choice: None or `"auto"`, `"any"`, or the name of the one tool to use.
+
+        Returns:
+            The tools that may be called.
+
+        Raises:
+            InvalidPolicyError: If two tools share a name, a tool's parameters are not a JSON Schema, or the
+                choice is none of the above.
+        """
+        converted = [convert_to_openai_tool(tool)["function"] for tool in tools]
+        functions = {function["name"]: function for function in converted}
+        if len(functions) < len(converted):
+            raise InvalidPolicyError(f"Tools share a name: {[function['name'] for function in converted]}.")
+        for function in converted:
+            _check_schema(function)
+        if choice in (None, "auto") or (choice == "any" and functions):
+            return cls(functions=functions, is_required=choice == "any")
+        if choice not in functions:
+            message = (
+                f"tool_choice {choice!r} cannot be followed. Pass None, 'auto', 'any', or the name of one of "
+                f"the tools {list(functions)}."
+            )
+            raise InvalidPolicyError(message)
+        return cls(functions={choice: functions[choice]}, is_required=True)
+
+    def offer(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+        """Describe the tools at the end of the system message, or in a new one."""
+        text, _ = _prompt()
+        tools = "\n".join(json.dumps(function, ensure_ascii=False) for function in self.functions.values())
+        choice = _CHOICES["any" if self.is_required else "auto"]
+        text = text.replace("{choice}", choice).replace("{tools}", tools)
+        if messages and isinstance(messages[0], SystemMessage):
+            return [SystemMessage(f"{messages[0].text}\n\n{text}"), *messages[1:]]
+        return [SystemMessage(text), *messages]
+
+    def read(self, answer: str) -> ToolAnswer:
+        """Find the calls in an answer; nothing is repaired or guessed.
+
+        Args:
+            answer: What the model said.
+
+        Returns:
+            The calls, and what is left.
+        """
+        calls: list[ToolCall] = []
+        invalid: list[InvalidToolCall] = []
+
+        def take(match: re.Match[str]) -> str:
+            text, end = match.groups()
+            try:
+                call = self._call(text, is_closed=bool(end))
+            except ValueError as error:
+                invalid.append(invalid_tool_call(args=text, id=_new_id(), error=_reason(error)))
+                return match.group()
+            calls.append(tool_call(name=call.name, args=call.arguments, id=_new_id()))
+            return ""
+
+        return ToolAnswer(text=_CALL.sub(take, answer).strip(), calls=calls, invalid=invalid)
+
+    def _call(self, text: str, *, is_closed: bool) -> _Call:
+        """Read one call; whatever is wrong with it is a ValueError."""
+        if not is_closed:
+            raise ValueError("The call does not end with </tool_call>.")
+        call = _Call.model_validate_json(text)
+        if call.name not in self.functions:
+            raise ValueError(f"There is no tool '{call.name}' among {list(self.functions)}.")
+        error = require("jsonschema", extra="agents").exceptions.best_match(
+            _validator(_parameters(self.functions[call.name])).iter_errors(call.arguments)
+        )
+        if error is not None:
+            where = f" at {error.json_path}" if error.path else ""
+            raise ValueError(f"The arguments do not fit '{call.name}'{where}: {error.message}")
+        return call
+
+
+def tools_prompt() -> str:
+    """Return name and version of the prompt that offers tools."""
+    return f"prompted-tools-{_prompt()[1]}"
+
+
+def as_text(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
+    """Write earlier calls and their results as text.
+
+    Args:
+        messages: The conversation, oldest first; left as it is.
+
+    Returns:
+        A conversation of system, user and assistant messages. Results that follow each other become one user
+        message: chat templates know no other role that all models take.
+    """
+    names = {
+        call["id"]: call["name"]
+        for message in messages
+        if isinstance(message, AIMessage)
+        for call in message.tool_calls
+    }
+    written: list[BaseMessage] = []
+    for has_results, group in groupby(messages, key=lambda message: isinstance(message, ToolMessage)):
+        if has_results:
+            results = (_result(message, names) for message in group if isinstance(message, ToolMessage))
+            written.append(HumanMessage("\n".join(results)))
+        else:
+            written += [_with_calls(message) for message in group]
+    return written
+
+
+def _with_calls(message: BaseMessage) -> BaseMessage:
+    if not isinstance(message, AIMessage) or not message.tool_calls:
+        return message
+    said = [str(message.text)] if message.text else []
+    return AIMessage("\n".join([*said, *_written(message.tool_calls)]))
+
+
+def _written(calls: Sequence[ToolCall]) -> Iterator[str]:
+    for call in calls:
+        text = json.dumps({"name": call["name"], "arguments": call["args"]}, ensure_ascii=False)
+        yield f"<tool_call>{text}</tool_call>"
+
+
+def _result(message: ToolMessage, names: Mapping[str | None, str]) -> str:
+    name = names.get(message.tool_call_id, message.name or "unknown")
+    status = ' status="error"' if message.status == "error" else ""
+    return f'<tool_result name="{name}"{status}>\n{_DELIMITER.sub("(", str(message.text))}\n</tool_result>'
+
+
+def _check_schema(function: Mapping[str, Any]) -> None:
+    jsonschema = require("jsonschema", extra="agents")
+    try:
+        jsonschema.Draft202012Validator.check_schema(_parameters(function))
+    except jsonschema.SchemaError as error:
+        message = f"The parameters of tool '{function['name']}' are not a JSON Schema: {error.message}"
+        raise InvalidPolicyError(message) from error
+
+
+def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of the arguments, which allows no others than it lists if it lists any."""
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    closed = {"unevaluatedProperties": False} if "properties" in parameters else {}
+    return {**closed, **parameters}
+
+
+def _validator(schema: Mapping[str, Any]) -> Any:
+    """Return a validator that fetches no reference from the network."""
+    registry = require("referencing", extra="agents").Registry()
+    return require("jsonschema", extra="agents").Draft202012Validator(schema, registry=registry)
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    wrong = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False))
+    return "Not a call: " + "; ".join(f"{where}: {what}" if where else what for where, what in wrong)
+
+
+def _new_id() -> str:
+    return f"call_{uuid4().hex}"
+
+
+def _prompt() -> tuple[str, int]:
+    return read_versioned_text(__package__, "prompted_tools.txt")
