@@ -13,17 +13,21 @@ if TYPE_CHECKING:
     from fusion_integrations.logs.frame import load_logs
     from fusion_integrations.logs.schema import LogRecord, Score
     from fusion_integrations.logs.store import LogStore
+    from fusion_integrations.model_level.distillation_config import DistillationTrainingArguments
+    from fusion_integrations.model_level.distillation_trainer import DistillationTrainer
+    from fusion_integrations.model_level.student_model import StudentModel
     from fusion_integrations.pipeline import FusionPipeline, FusionPlan
     from fusion_integrations.query_level.decision import RouteDecision
-    from fusion_integrations.query_level.policy import (
-        BALANCE,
-        COST_FIRST,
-        PERFORMANCE_FIRST,
-        RoutingPolicy,
-    )
+    from fusion_integrations.query_level.policy import BALANCE, COST_FIRST, PERFORMANCE_FIRST, RoutingPolicy
     from fusion_integrations.query_level.router_config import RouterTrainingArguments
     from fusion_integrations.query_level.router_model import RouterModel
     from fusion_integrations.query_level.router_trainer import RouterTrainer
+    from fusion_integrations.thought_level.chroma_store import ChromaThoughtTemplateStore
+    from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
+    from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
+    from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+    from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
+    from fusion_integrations.thought_level.template_trainer import ThoughtTemplateTrainer
     from fusion_integrations.types import Candidate, Message, Price, PriceTable, Query
 
 __all__ = [
@@ -31,8 +35,12 @@ __all__ = [
     "COST_FIRST",
     "PERFORMANCE_FIRST",
     "Candidate",
+    "ChromaThoughtTemplateStore",
+    "DistillationTrainer",
+    "DistillationTrainingArguments",
     "FusionPipeline",
     "FusionPlan",
+    "InMemoryThoughtTemplateStore",
     "LogRecord",
     "LogStore",
     "Message",
@@ -45,6 +53,11 @@ __all__ = [
     "RouterTrainingArguments",
     "RoutingPolicy",
     "Score",
+    "StudentModel",
+    "ThoughtPrompter",
+    "ThoughtTemplateLibrary",
+    "ThoughtTemplateTrainer",
+    "ThoughtTemplateTrainingArguments",
     "load_logs",
 ]
 
@@ -53,13 +66,17 @@ __version__ = "0.1.0"
 _HOME = {
     "BALANCE": "query_level.policy",
     "COST_FIRST": "query_level.policy",
-    "PERFORMANCE_FIRST": "query_level.policy",
     "Candidate": "types",
+    "ChromaThoughtTemplateStore": "thought_level.chroma_store",
+    "DistillationTrainer": "model_level.distillation_trainer",
+    "DistillationTrainingArguments": "model_level.distillation_config",
     "FusionPipeline": "pipeline",
     "FusionPlan": "pipeline",
+    "InMemoryThoughtTemplateStore": "thought_level.template_store",
     "LogRecord": "logs.schema",
     "LogStore": "logs.store",
     "Message": "types",
+    "PERFORMANCE_FIRST": "query_level.policy",
     "Price": "types",
     "PriceTable": "types",
     "Query": "types",
@@ -69,6 +86,11 @@ _HOME = {
     "RouterTrainingArguments": "query_level.router_config",
     "RoutingPolicy": "query_level.policy",
     "Score": "logs.schema",
+    "StudentModel": "model_level.student_model",
+    "ThoughtPrompter": "thought_level.template_prompt",
+    "ThoughtTemplateLibrary": "thought_level.template_library",
+    "ThoughtTemplateTrainer": "thought_level.template_trainer",
+    "ThoughtTemplateTrainingArguments": "thought_level.template_config",
     "load_logs": "logs.frame",
 }
 

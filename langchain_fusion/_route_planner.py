@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -70,13 +71,13 @@ class RoutePlanner:
             NoEligibleCandidateError: If policy and needs exclude every candidate.
             UnknownCandidateError: If a pinned or allowed candidate is unknown, or has no model here.
         """
-        policy, query = self._policy(request), Query(messages=to_core(request.messages))
-        return self._planned(request, self.pipeline.plan(query, policy=policy))
+        query = Query(messages=to_core(request.messages))
+        return self._planned(request, self.pipeline.plan(query, policy=self._policy(request)))
 
     async def aplan(self, request: CallRequest) -> PlannedCall:
         """Plan a call without blocking the event loop; otherwise as `plan`."""
-        policy, query = self._policy(request), Query(messages=to_core(request.messages))
-        return self._planned(request, await self.pipeline.aplan(query, policy=policy))
+        # As a whole: not only the router embeds, a candidate that is pinned or goes on may need templates.
+        return await asyncio.to_thread(self.plan, request)
 
     def _policy(self, request: CallRequest) -> RoutingPolicy:
         policy = request.overrides.policy or self.policy
@@ -120,7 +121,8 @@ class RoutePlanner:
             for ranked in plan.decision.ranking
             if ranked not in begun
         ]
-        plan = self.pipeline.pin(plan, candidate_id)
+        if plan.candidate.id != candidate_id:
+            plan = self.pipeline.pin(plan, candidate_id)
         decision = replace(
             plan.decision,
             outcome="only_eligible",  # recorded as the policy's choice, not the caller's

@@ -23,11 +23,11 @@ from langchain_fusion._run_watch import RunsWatch
 
 __all__ = ["FusionModelMiddleware"]
 
-# Where a step's state notes which model the step began with; never written back to the agent's state.
-_OWN_MODEL = "fusion_own_model"
+# Where a step's copy of the state notes which model the step began with; it is not written back.
+_FIRST_MODEL = "fusion_first_model"
 
 
-class FusionModelMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
+class FusionModelMiddleware(AgentMiddleware[AgentState[Any], Any]):
     """Lets a router choose the model of an agent's calls, and records what came of them.
 
     A turn is routed once: who answered the last user message with a tool call also sees the tool's result,
@@ -134,10 +134,11 @@ class FusionModelMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
 
 def _is_replaced(request: ModelRequest[Any]) -> bool:
-    """Whether an outer middleware asks again within the same step, with another model than the step's own."""
+    """Whether an outer middleware asks again within the same step, with another model than at first."""
     # The one object that all attempts of a step share, and no other step does: nothing to clean up after it.
     step = cast("dict[str, Any]", request.state)
-    return step.setdefault(_OWN_MODEL, request.model) is not request.model
+    first: int = step.setdefault(_FIRST_MODEL, id(request.model))
+    return first != id(request.model)
 
 
 def _call_request(request: ModelRequest[Any]) -> CallRequest:

@@ -65,7 +65,11 @@ def show(stage: DemoStage) -> Iterator[str]:
     )
     with LogStore.open(stage.folder / "calls.sqlite") as calls:
         pipeline = FusionPipeline(
-            stage.pipeline.router, policy=stage.pipeline.policy, prices=stage.pipeline.prices, store=calls
+            stage.pipeline.router,
+            policy=stage.pipeline.policy,
+            prices=stage.pipeline.prices,
+            thoughts=stage.pipeline.thoughts,
+            store=calls,
         )
         llms = {name: ChatClientLLM(client=client) for name, client in stage.clients.items()}
         llm = FusionLLM(pipeline=pipeline, llms=llms)

@@ -22,7 +22,8 @@ class ThoughtTemplateRetriever(BaseRetriever):
 
     A node has the template's id and text; its metadata tells the solved `query`, its `query_id` and its
     `task` (None if unknown); its score is the cosine similarity of the two queries. The nodes come most
-    similar first, and there may be none.
+    similar first, and there may be none. A model or a reranker reads the solved query and the template; to
+    put templates before a query as the prompt mode `thought` does, use `ThoughtTemplateQueryTransform`.
 
     What is compared are queries, with the store's own embedder. So the search goes by
     `QueryBundle.query_str`: `embedding`, which another model may have made, and `custom_embedding_strs`, for

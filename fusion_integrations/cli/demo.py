@@ -92,8 +92,8 @@ def _run(console: Console, *, folder: Path, out: Path, n_sample: int) -> dict[st
     for number, framework in enumerate(FRAMEWORKS, start=5):
         _title(console, f"{number}. The same artifacts in {framework}")
         shown[framework] = [_say(console, line) for line in show_framework(framework, stage)]
-    _title(console, f"7. The held-out queries, replayed from the log ({embedder.identity})")
-    report = _evaluate(console, routers, held_out=held_out, train_logs=train_logs)
+    _title(console, f"7. Level 1 on the held-out queries, replayed from the log ({embedder.identity})")
+    report = _evaluate(console, base_routers, held_out=held_out, train_logs=train_logs)
     _title(console, "8. Which level is worth it?")
     levels = _compare(console, base_routers["cluster"], router, held_out=held_out, train_logs=train_logs)
     return {

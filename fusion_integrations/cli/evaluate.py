@@ -22,8 +22,18 @@ __all__ = ["evaluate_router", "usable_policies"]
 def evaluate_router(
     artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT", help="Folders of saved routers.")],
     *,
-    logs: Annotated[str, typer.Option(help="Held-out logs: store or exported .parquet file.")],
-    train_logs: Annotated[str, typer.Option(help="The logs the routers were trained on.")],
+    logs: Annotated[
+        str,
+        typer.Option(
+            help="Held-out logs: store, exported .parquet file, or demo for the demo's held-out part."
+        ),
+    ],
+    train_logs: Annotated[
+        str,
+        typer.Option(
+            help="The logs the routers were trained on, or the word demo for the demo's training log."
+        ),
+    ],
     policy: Annotated[
         list[PolicyName] | None,
         typer.Option(help="Policy to evaluate under; repeat for each.", show_default="all that apply"),
@@ -36,8 +46,8 @@ def evaluate_router(
     They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are.
     """
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Evaluating"):
+        from fusion_integrations.cli.inputs import read_logs
         from fusion_integrations.evaluation import evaluate_routers, render_table
-        from fusion_integrations.logs.frame import load_logs
         from fusion_integrations.query_level.policy import POLICY_PRESETS
         from fusion_integrations.query_level.router_model import RouterModel
 
@@ -45,8 +55,8 @@ def evaluate_router(
         first = next(iter(routers.values()))
         report = evaluate_routers(
             routers,
-            logs=load_logs(logs),
-            train_logs=load_logs(train_logs),
+            logs=read_logs(logs, demo_part="test"),
+            train_logs=read_logs(train_logs, demo_part="train"),
             policies={name.value: POLICY_PRESETS[name] for name in policy}
             if policy
             else usable_policies(first),

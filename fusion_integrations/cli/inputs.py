@@ -102,8 +102,8 @@ def read_logs(source: str, *, demo_part: DemoLogPart) -> pl.DataFrame:
     Args:
         source: A log store, an exported Parquet file, or `demo` for the demo's log.
         demo_part: What `demo` stands for: `"all"` of its log; of its training queries `"train"` all,
-            `"teaching"` the answers that templates and student are made from, `"routing"` the same candidates'
-            answers to the other ones; or `"test"`, the held-out queries.
+            `"teaching"` the answers that templates and student are made from, `"routing"` what the same
+            candidates answered to the others; or `"test"`, the held-out queries.
 
     Returns:
         A frame in `LOG_SCHEMA`.
@@ -198,7 +198,10 @@ def _entries(path: Path) -> Iterator[tuple[str, object]]:
                 yield f"row {number}", {name: value or None for name, value in row.items()}
     else:
         known = ", ".join((*_JSON_LINES, *_YAML, *_DELIMITERS))
-        message = f"Queries file '{path}' is of no known kind. Use one of {known}, or the word {DEMO} or {DEMO_LEVELS}."
+        message = (
+            f"Queries file '{path}' is of no known kind. Use one of {known}, or the word {DEMO} or "
+            f"{DEMO_LEVELS}."
+        )
         raise LogSchemaError(message)
 
 

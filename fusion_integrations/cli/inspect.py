@@ -14,7 +14,7 @@ from fusion_integrations.cli.terminal import DebugOption, JsonOption, plain_tabl
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fusion_integrations.artifacts import ArtifactManifest
+    from fusion_integrations.artifacts import ArtifactManifest, LoadedArtifact
 
 __all__ = ["inspect"]
 
@@ -27,7 +27,7 @@ def inspect(
 ) -> None:
     """Show and verify a saved artifact.
 
-    Every file is compared with its hash in the manifest; nothing of it is loaded or run.
+    Every file is compared with its hash in the manifest; nothing of it is run.
     """
     with terminal(as_json=as_json, debug=debug) as place:
         from fusion_integrations.artifacts import load_artifact, read_manifest
@@ -35,15 +35,41 @@ def inspect(
         loaded = load_artifact(artifact, kind=read_manifest(artifact).kind, keep="paths")
         manifest = loaded.manifest
         sizes = {name: loaded.path(name).stat().st_size for name in manifest.files}
-        document = manifest.model_dump(mode="json") | {"digest": manifest.digest, "verified": True}
+        particulars = _particulars(loaded)
+        document = manifest.model_dump(mode="json") | {
+            "digest": manifest.digest,
+            "verified": True,
+            "particulars": particulars,
+        }
         place.show(
             document,
-            "\n".join(_summary(manifest)),
-            _candidates_table(manifest),
+            "\n".join([*_summary(manifest), *(f"{name}: {value}" for name, value in particulars.items())]),
+            *([_candidates_table(manifest)] if manifest.candidates else []),
             _files_table(manifest, sizes),
             "All files match their hashes. To load exactly this artifact and no other, pass\n"
             f"expected_digest='{manifest.digest}'",
         )
+
+
+def _particulars(artifact: LoadedArtifact) -> dict[str, str | int]:
+    """Return what only artifacts of its kind have, read from their data files."""
+    if artifact.manifest.kind == "template_library":
+        from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
+
+        library = ThoughtTemplateLibrary.from_pretrained(artifact.folder)
+        return {"templates": len(library), "fingerprint": library.fingerprint}
+    if artifact.manifest.kind == "student":
+        from fusion_integrations.model_level.student_artifact import StudentAdapter
+
+        adapter = StudentAdapter.from_artifact(artifact)
+        return {
+            "revision": adapter.revision,
+            "base": adapter.base.name,
+            "base weights": adapter.base.weights,
+            "layers with an adapter": ", ".join(adapter.config.target_modules),
+            "rank": adapter.config.r,
+        }
+    return {}
 
 
 def _summary(manifest: ArtifactManifest) -> Iterator[str]:

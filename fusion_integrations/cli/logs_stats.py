@@ -18,16 +18,19 @@ _SCORES = ("performance", "judge_score", "feedback")
 
 
 def stats(
-    logs: Annotated[str, typer.Argument(help="Log store (file or URL), or exported .parquet file.")],
+    logs: Annotated[
+        str,
+        typer.Argument(help="Log store (file or URL), exported .parquet file, or demo for the demo's log."),
+    ],
     *,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Count logs and average their scores."""
     with terminal(as_json=as_json, debug=debug) as place:
-        from fusion_integrations.logs.frame import load_logs
+        from fusion_integrations.cli.inputs import read_logs
 
-        frame = load_logs(logs)
+        frame = read_logs(logs, demo_part="all")
         totals, candidates = _totals(frame), _by_candidate(frame)
         cost = f"{totals['cost_usd']:.6f} USD"
         if totals["n_unknown_cost"]:

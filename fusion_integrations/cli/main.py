@@ -18,7 +18,10 @@ from fusion_integrations.cli.inspect import inspect
 from fusion_integrations.cli.logs_import import import_table
 from fusion_integrations.cli.logs_stats import stats
 from fusion_integrations.cli.route import route
-from fusion_integrations.cli.train import train_router
+from fusion_integrations.cli.thoughts import list_templates, search_templates, show_template
+from fusion_integrations.cli.train_router import train_router
+from fusion_integrations.cli.train_student import train_student
+from fusion_integrations.cli.train_thoughts import train_thoughts
 
 __all__ = ["app"]
 
@@ -39,6 +42,7 @@ _logs = _group("Bring logs in, and look at them.")
 _importers = _group("Import logs you already have.")
 _train = _group("Train on logs.")
 _evaluate = _group("Evaluate on held-out logs.")
+_thoughts = _group("Read thought templates.")
 
 app.command()(demo)
 app.command()(collect)
@@ -48,16 +52,21 @@ _importers.command("table")(import_table)
 _logs.command()(stats)
 app.add_typer(_train, name="train")
 _train.command("router")(train_router)
+_train.command("thoughts")(train_thoughts)
+_train.command("student")(train_student)
 app.add_typer(_evaluate, name="evaluate")
 _evaluate.command("router")(evaluate_router)
 app.command()(route)
+app.add_typer(_thoughts, name="thoughts")
+_thoughts.command("list")(list_templates)
+_thoughts.command("show")(show_template)
+_thoughts.command("search")(search_templates)
 app.command()(inspect)
 app.command()(doctor)
 
 
-# A group of one verb would otherwise take the place of its verb: `fusion train LOGS`.
+# A group of one verb would otherwise take the place of its verb: `fusion evaluate ARTIFACT`.
 @_importers.callback()
-@_train.callback()
 @_evaluate.callback()
 def _keep_group() -> None: ...
 

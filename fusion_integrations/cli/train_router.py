@@ -24,12 +24,26 @@ __all__ = ["train_router"]
 
 
 def train_router(
-    logs: Annotated[str, typer.Argument(help="Log store (file or URL), or exported .parquet file.")],
+    logs: Annotated[
+        str,
+        typer.Argument(
+            help="Log store (file or URL), exported .parquet file, or the word demo for the training part of "
+            "the demo's log."
+        ),
+    ],
     *,
     out: Annotated[Path, typer.Option(help="Folder to save the router to.")],
     head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = "cluster",
     label: Annotated[LabelName, typer.Option(help="The score to learn.")] = "performance",
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Learn what the candidates of this file (or demo, or demo-levels) did, at their revisions.",
+            show_default="all in the logs",
+        ),
+    ] = None,
     candidate: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="Choose among these only; repeat for each.", show_default="all"),
@@ -50,14 +64,16 @@ def train_router(
     and nothing is saved if they cannot be evaluated on.
     """
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Loading") as status:
+        from fusion_integrations.cli.inputs import read_logs
+        from fusion_integrations.cli.outputs import check_out
         from fusion_integrations.embedders import load_embedder
-        from fusion_integrations.logs.frame import load_logs
         from fusion_integrations.query_level.heads import head_config
         from fusion_integrations.query_level.router_config import RouterTrainingArguments
         from fusion_integrations.query_level.router_trainer import RouterTrainer
 
-        frame = load_logs(logs)
-        chosen = None if candidate is None else _find_candidates(frame, candidate, label=label)
+        check_out(out, kind="router")
+        frame = read_logs(logs, demo_part="train")
+        chosen = _choose_candidates(frame, candidates, candidate, label=label)
         arguments = RouterTrainingArguments(head=head_config(head), label=label, seed=seed)
         training, held_out = (frame, None) if holdout is None else _split(frame, holdout, seed=seed)
         status.update("Training")
@@ -102,12 +118,21 @@ def _margins_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
-def _find_candidates(frame: pl.DataFrame, ids: Sequence[str], *, label: LabelName) -> list[Candidate]:
+def _choose_candidates(
+    frame: pl.DataFrame, source: str | None, ids: Sequence[str] | None, *, label: LabelName
+) -> Sequence[Candidate] | None:
+    """Return the wanted candidates of a file or of the logs; None means all in the logs."""
+    from fusion_integrations.cli.inputs import read_candidates
     from fusion_integrations.query_level.router_dataset import RouterDataset
     from fusion_integrations.types import find_candidate
 
-    known = RouterDataset.from_logs(frame, label=label).candidates
-    return [find_candidate(known, each) for each in dict.fromkeys(ids)]
+    if source is None and ids is None:
+        return None
+    if source is None:
+        known = RouterDataset.from_logs(frame, label=label).candidates
+    else:
+        known = read_candidates(source).candidates
+    return known if ids is None else [find_candidate(known, each) for each in dict.fromkeys(ids)]
 
 
 def _split(frame: pl.DataFrame, fraction: float, *, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fusion_integrations.demo.demo_log import load_demo_logs, split_demo_logs
+from fusion_integrations.demo.demo_log import load_demo_logs, split_demo_logs, teaching_logs
 
-__all__ = ["load_demo_logs", "split_demo_logs"]
+__all__ = ["load_demo_logs", "split_demo_logs", "teaching_logs"]

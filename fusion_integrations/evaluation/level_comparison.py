@@ -198,7 +198,8 @@ def _check_answered(
         lacking = "; ".join(f"{level}: {', '.join(names)}" for level, names in missing.items())
         message = (
             f"The {which} logs hold no scored answer of these candidates, so their level cannot be compared: "
-            f"{lacking}. Put the {which} queries to them with `LogCollector` and score the answers."
+            f"{lacking}. Put the {which} queries to them with `LogCollector` (of training "
+            "queries, those that taught neither templates nor student) and score the answers."
         )
         raise NotEnoughLogsError(message)
 
@@ -215,7 +216,8 @@ def _answered_by_all(train: RouterDataset, policy: RoutingPolicy) -> RouterDatas
         message = (
             f"Only {len(complete)} training queries have a scored answer of every candidate; at least "
             f"{_MIN_TRAINING} are needed to say fairly which candidate was best. Answers: {counts}. Put the "
-            "same training queries to all of them with `LogCollector`."
+            "same training queries, which taught neither templates nor student, to all of them with "
+            "`LogCollector`."
         )
         raise NotEnoughLogsError(message)
     shared = train.select(complete)

@@ -60,7 +60,8 @@ def top_answers(
         raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
     ranked_by = _RANKED_BY[criterion]
     # NaN would sort as the best of scores; frames made elsewhere mix it with null.
-    scored = frame.with_columns(pl.col(*ranked_by, "cost_usd").cast(pl.Float64).fill_nan(None)).filter(
+    numbers = pl.col("performance", "judge_score", "cost_usd").cast(pl.Float64).fill_nan(None)
+    scored = frame.with_columns(numbers).filter(
         pl.col("error").is_null()
         & (pl.col("finish_reason").fill_null("") != ABANDONED)
         & (pl.col("response").fill_null("").str.strip_chars() != "")

@@ -33,7 +33,6 @@ from fusion_integrations.thought_level.template_store import (
 if TYPE_CHECKING:
     from chromadb.api import ClientAPI
     from chromadb.api.models.Collection import Collection
-    from chromadb.base_types import Where
 
 __all__ = ["ChromaThoughtTemplateStore"]
 
@@ -213,7 +212,9 @@ class ChromaThoughtTemplateStore:
         self, vectors: FloatArray, *, k: int, excluded_key: str | None = None
     ) -> list[list[FoundTemplate]]:
         errors = require("chromadb.errors", extra="chroma")
-        where: Where | None = None if excluded_key is None else {"duplicate_key": {"$ne": excluded_key}}
+        where: dict[str, Any] | None = (
+            None if excluded_key is None else {"duplicate_key": {"$ne": excluded_key}}
+        )
         try:
             answer: Mapping[str, Any] = self._collection.query(
                 query_embeddings=vectors,
@@ -241,7 +242,7 @@ class ChromaThoughtTemplateStore:
         *,
         k: int,
     ) -> list[FoundTemplate]:
-        similarities = rounded_similarities(1 - np.array(distances, dtype=np.float32))
+        similarities = rounded_similarities(1 - np.array(distances))
         entries = zip(similarities, ids, documents, metadatas, strict=True)
         found = []
         try:

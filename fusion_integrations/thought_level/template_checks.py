@@ -38,7 +38,8 @@ _STEP_NUMBER = re.compile(
 _REASONS = re.compile(r"[;(\n)]|[,:]\s|\b(?:because|since|as|which|with|so)\b", re.IGNORECASE)
 
 _DIGIT_SEPARATOR = re.compile(r"(?<=\d)[,'\u2019\u00a0\u2009\u202f](?=\d{3}(?!\d))")
-# Not "A", which may be an option.
+_LEADING_ARTICLE = re.compile(r"^\s*A\s+(?=\w)")
+# Not "A", which within a text may be an option.
 _ARTICLE = re.compile(r"\b(?:an?|An|[Tt]he)\s+(?=\w)")
 _SLASH = re.compile(r"(?<=[^\W\d_])\s*/\s*(?=[^\W\d_])")
 # A number and its unit are two words: "23cm".
@@ -47,7 +48,8 @@ _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
 # Before what is declared: "the correct answer would be (B)", "choose option B", "the last letter is e". What
 # is offered is not declared: "answer with A, B or C", "choose yes if ..., no if ...".
 _DECLARED = (
-    r" (?:answer|option|choice|letter|result|choose|pick|select)s?(?: (?!(?:or|either|whether|[a-h]) )\S+){{0,4}}?"
+    r" (?:answer|option|choice|letter|result|choose|pick|select)s?"
+    r"(?: (?!(?:or|either|whether|[a-h]) )\S+){{0,4}}?"
     r" {answer} (?!(?:\S+ ){{0,2}}(?:or|if|when|unless) )"
 )
 
@@ -62,27 +64,29 @@ def own_answers(reference: str | None, responses: Collection[str]) -> tuple[str,
     Returns:
         Their words in lower case, without repeats; none if the answers are long texts that declare no result.
     """
-    found = [_plain(form) for form in (reference or "").split("|")]
+    found = [_plain_answer(form) for form in (reference or "").split("|")]
     if not any(found):
-        results = [_plain(result) for response in responses for result in _results(response)]
+        results = [_plain_answer(result) for response in responses for result in _results(response)]
         found = [result for result in results if len(result.split()) <= _MAX_ANSWER_WORDS]
-    # "A cat" is a cat; a lone "A" is a letter.
-    return tuple(dict.fromkeys(answer.removeprefix("a ") for answer in found if answer))
+    return tuple(dict.fromkeys(answer for answer in found if answer))
 
 
-def shorten(text: str, *, max_sentences: int) -> str:
+def shorten(text: str, *, max_sentences: int, is_cut: bool = False) -> str:
     """Keep the first sentences of a text, each once: small models repeat themselves until they are stopped.
 
     Args:
         text: What the summariser wrote.
         max_sentences: How many to keep.
+        is_cut: Whether the summariser ran out of tokens: then its last sentence, unless it is the only one,
+            is left out.
 
     Returns:
         The sentences, joined by spaces; a numbered step counts as one.
     """
     lines = "\n".join(line.strip() for line in text.splitlines())
-    sentences = dict.fromkeys(part for part in _SENTENCE_END.split(lines) if _WORD.search(part))
-    return " ".join(list(sentences)[:max_sentences])
+    parts = [part for part in _SENTENCE_END.split(lines) if _WORD.search(part)]
+    whole = parts[:-1] if is_cut and len(parts) > 1 else parts
+    return " ".join(list(dict.fromkeys(whole))[:max_sentences])
 
 
 def find_rejection(
@@ -124,7 +128,9 @@ def _is_common(answer: str) -> bool:
 
 
 def _is_declared(answer: str, text: str) -> bool:
-    declared = re.compile(_DECLARED.format(answer=re.escape(answer)))
+    # Of a long answer its first words will do.
+    beginning = " ".join(answer.split()[:_MAX_ANSWER_WORDS])
+    declared = re.compile(_DECLARED.format(answer=re.escape(beginning)))
     return any(declared.search(f" {_plain(sentence)} ") for sentence in split_sentences(text))
 
 
@@ -149,6 +155,11 @@ def _without_step_numbers(text: str) -> str:
         return " "
 
     return _STEP_NUMBER.sub(remove, text)
+
+
+def _plain_answer(text: str) -> str:
+    """Reduce an answer to its words; "A cat" is a cat, a lone "A" is a letter."""
+    return _plain(_LEADING_ARTICLE.sub("", text))
 
 
 def _plain(text: str) -> str:

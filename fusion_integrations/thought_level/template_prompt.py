@@ -17,8 +17,8 @@ __all__ = ["ThoughtGuidance", "ThoughtPrompter", "render_templates"]
 # Of the longer queries and templates a prompt shows this much: k of them must leave room for the query.
 _MAX_CHARS = 600
 
-# What could be taken for the delimiters below, in any case and with any attributes.
-_DELIMITER = re.compile(r"<(?=\s*/?\s*notes?\b)", re.IGNORECASE)
+# What could be taken for the delimiters below: in any case, with any attributes, escaped or in wide letters.
+_DELIMITER = re.compile(r"[<\uff1c\ufe64\u2039\u27e8\u3008](?=[\W_]{0,8}notes?\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from fusion_integrations.embedders import check_identity
 from fusion_integrations.errors import EmptyQueryError, InvalidPolicyError
 from fusion_integrations.logs.splits import duplicate_key
-from fusion_integrations.protocols import Embedder, FloatArray
+from fusion_integrations.protocols import Embedder
 from fusion_integrations.thought_level.template_library import ThoughtTemplate, ThoughtTemplateLibrary
 
 __all__ = [
@@ -98,6 +99,8 @@ class InMemoryThoughtTemplateStore:
         check_identity(library.embedder, embedder.identity)
         self._library = library
         self._embedder = embedder
+        # In double precision, so that what a query finds does not depend on the others of its batch.
+        self._vectors = library.vectors.astype(np.float64)
         self._keys = np.array([template.duplicate_key for template in library.templates], dtype=np.object_)
 
     @property
@@ -126,8 +129,7 @@ class InMemoryThoughtTemplateStore:
         check_search(queries, k=k, min_similarity=min_similarity, near_duplicates=near_duplicates)
         if not queries:
             return []
-        products = self._embedder.embed(queries) @ self._library.vectors.T
-        similarities = rounded_similarities(products)  # (n queries, n templates)
+        similarities = rounded_similarities(self._embedder.embed(queries) @ self._vectors.T)  # (n, templates)
         results = []
         for query, row in zip(queries, similarities, strict=True):
             is_wanted = row >= min_similarity
@@ -170,13 +172,13 @@ def check_search(
             raise EmptyQueryError(f"Query {position} of {len(queries)} is blank. Pass at least one word.")
 
 
-def rounded_similarities(products: FloatArray) -> FloatArray:
-    """Round cosines to what float32 can tell: a query finds itself with 1, and equals tie in every store.
+def rounded_similarities(cosines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round cosines to what vectors of float32 can tell: a query finds itself with 1, and equals tie.
 
     Args:
-        products: Any array of cosines.
+        cosines: Any array of them.
 
     Returns:
         The same, to 6 digits, in [-1, 1].
     """
-    return np.round(products, 6).clip(-1, 1)
+    return np.round(cosines, 6).clip(-1, 1)

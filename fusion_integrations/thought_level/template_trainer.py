@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
+from fusion_integrations.errors import CandidateCallError, InvalidPolicyError, NotEnoughLogsError
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.prompts import read_versioned_text
@@ -90,7 +90,7 @@ class ThoughtTemplateTrainer:
         Raises:
             NotEnoughLogsError: If no query is solved, or no template could be kept.
             LogSchemaError: If the frame lacks columns.
-            CandidateCallError: If the summariser fails.
+            CandidateCallError: If the summariser fails or loses answers.
         """
         frame = as_frame(logs)
         solved = self._solved(frame)
@@ -149,13 +149,28 @@ class ThoughtTemplateTrainer:
             ]
             if not missing:
                 break
-            prompts = [[Message(role="user", content=self._prompt(solved))] for solved in missing]
-            written = self.summariser.complete_batch(prompts, options=self._options(attempt))
-            for solved, completion in zip(missing, written, strict=True):
+            for solved, text in zip(missing, self._ask(missing, attempt), strict=True):
                 before = outcomes.get(solved.query_id, _Outcome())
-                text = shorten(completion.text, max_sentences=self.arguments.max_sentences)
                 outcomes[solved.query_id] = self._judge(solved, text, before)
         return [outcomes[solved.query_id] for solved in batch]
+
+    def _ask(self, batch: Sequence[_SolvedQuery], attempt: int) -> list[str]:
+        """Let the summariser write a text for every query of a batch."""
+        prompts = [[Message(role="user", content=self._prompt(solved))] for solved in batch]
+        written = self.summariser.complete_batch(prompts, options=self._options(attempt))
+        if len(written) != len(prompts):
+            model = self.summariser.model
+            message = f"The summariser '{model}' gave {len(written)} answers to {len(prompts)} conversations."
+            raise CandidateCallError(message)
+        # Lone surrogates fit no file: at the end they would cost the whole library.
+        return [
+            shorten(
+                completion.text.encode(errors="replace").decode(),
+                max_sentences=self.arguments.max_sentences,
+                is_cut=completion.finish_reason == "length",
+            )
+            for completion in written
+        ]
 
     def _judge(self, solved: _SolvedQuery, text: str, before: _Outcome) -> _Outcome:
         rejection = find_rejection(text, query=solved.text, answers=solved.secrets, arguments=self.arguments)

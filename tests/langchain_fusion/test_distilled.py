@@ -86,7 +86,7 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path, base: Path) -> DistilledChatModel:
+def student(folder: Path, base: Path) -> DistilledChatModel:
     return DistilledChatModel.from_pretrained(folder, base=base, n_threads=1, max_tokens=6)
 
 
@@ -103,8 +103,8 @@ class TestDistilledChatModelUnit(ChatModelUnitTests):
 @pytest.mark.slow
 class TestDistilledChatModelOverTinyStudent(ChatModelIntegrationTests):
     @pytest.fixture(autouse=True)
-    def _give_student(self, model: DistilledChatModel) -> None:
-        self._student = model.client
+    def _give_student(self, student: DistilledChatModel) -> None:
+        self._client = student.client
 
     @property
     def chat_model_class(self) -> type[DistilledChatModel]:
@@ -112,7 +112,7 @@ class TestDistilledChatModelOverTinyStudent(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {"client": self._student, "max_tokens": 6}
+        return {"client": self._client, "max_tokens": 6}
 
     @property
     def has_tool_calling(self) -> bool:
@@ -124,29 +124,29 @@ class TestDistilledChatModelOverTinyStudent(ChatModelIntegrationTests):
 
 
 @pytest.mark.slow
-async def test_from_pretrained_when_loaded_then_answers_as_the_student_does(model):
-    completion = model.client.complete(
+async def test_from_pretrained_when_loaded_then_answers_as_the_student_does(student):
+    completion = student.client.complete(
         [Message(role="user", content=QUESTION)], options=GenerationOptions(max_tokens=6)
     )
     expected = completion.text
 
-    answer = model.invoke(QUESTION)
+    answer = student.invoke(QUESTION)
 
-    assert isinstance(model, ChatClientModel)
-    assert isinstance(model.client, StudentModel)
+    assert isinstance(student, ChatClientModel)
+    assert isinstance(student.client, StudentModel)
     assert expected
-    assert answer.content == expected == (await model.ainvoke(QUESTION)).content
-    assert "".join(chunk.content for chunk in model.stream(QUESTION)) == expected
-    assert "".join([chunk.content async for chunk in model.astream(QUESTION)]) == expected
+    assert answer.content == expected == (await student.ainvoke(QUESTION)).content
+    assert "".join(chunk.content for chunk in student.stream(QUESTION)) == expected
+    assert "".join([chunk.content async for chunk in student.astream(QUESTION)]) == expected
     assert answer.usage_metadata["output_tokens"] == completion.output_tokens
     assert answer.response_metadata["model_name"] == "tiny-student"
 
 
 @pytest.mark.slow
-def test_from_pretrained_when_in_a_chain_then_streams(model):
-    chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | model | StrOutputParser()
+def test_from_pretrained_when_in_a_chain_then_streams(student):
+    chain = ChatPromptTemplate.from_messages([("user", "{question}")]) | student | StrOutputParser()
 
-    assert "".join(chain.stream({"question": QUESTION})) == model.invoke(QUESTION).content
+    assert "".join(chain.stream({"question": QUESTION})) == student.invoke(QUESTION).content
 
 
 @pytest.mark.slow

@@ -26,6 +26,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
 from fusion_integrations import FusionPipeline, LogStore, RouterModel, RoutingPolicy
+from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.errors import (
     EmptyQueryError,
     InvalidPolicyError,
@@ -34,6 +35,7 @@ from fusion_integrations.errors import (
     UnknownCandidateError,
 )
 from fusion_integrations.testing import tiny_prices
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
 from langchain_fusion import FusionModelMiddleware
 
 SUM = "What is 3 plus 4?"
@@ -92,6 +94,18 @@ class AgentModel(BaseChatModel):
             yield ChatGenerationChunk(message=AIMessageChunk(content=f"{word} "))
         last = AIMessageChunk(**{**fields, "content": ""}, chunk_position="last")
         yield ChatGenerationChunk(message=last)
+
+
+class NotingEmbedder(HashEmbedder):
+    """A hash embedder that notes the thread of each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[threading.Thread] = []
+
+    def embed(self, texts):
+        self.threads.append(threading.current_thread())
+        return super().embed(texts)
 
 
 def _model(name: str, args: dict[str, Any] | None = None, *failures: Exception) -> AgentModel:
@@ -264,6 +278,33 @@ async def test_prompt_mode_when_it_reasons_then_edits_the_user_message_in_every_
     assert "Answer:" in first[1].content
     assert messages[0].content == SUM
     assert [m.content for m in next(iter(store.records())).messages] == ["Be brief.", SUM]
+
+
+@pytest.mark.parametrize("ask", WAYS)
+async def test_prompt_mode_when_it_is_thought_then_templates_stand_before_the_query_in_every_call(
+    router, store, make_template_store, ask
+):
+    router = _declaring(router, "tools")
+    thinker = next(candidate for candidate in router.candidates if candidate.id == "thinker")
+    guided = tuple(
+        replace(candidate, prompt_mode="thought") if candidate == thinker else candidate
+        for candidate in router.candidates
+    )
+    router = replace(router, weights=replace(router.weights, candidates=guided))
+    embedder = NotingEmbedder()
+    thoughts = ThoughtPrompter(make_template_store(embedder))
+    embedder.threads.clear()
+    models = _models()
+    agent, _ = _agent(FusionPipeline(router, store=store, thoughts=thoughts), models)
+
+    await ask(agent, _asking(SUM), {"configurable": {"fusion_route": "thinker"}})
+
+    first, second = models["tiny-prose"].asked
+    assert first[0].content == second[0].content
+    assert "Take it step by step, as for sums." in first[0].content
+    assert next(iter(store.records())).messages[0].content == SUM
+    if ask in (_ainvoke, _astream):
+        assert threading.main_thread() not in embedder.threads
 
 
 def test_prompt_mode_when_user_sends_an_image_then_it_is_kept(able):

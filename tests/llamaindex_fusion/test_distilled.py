@@ -21,7 +21,8 @@ from fusion_integrations.types import GenerationOptions, Message
 from llamaindex_fusion import DistilledLLM
 
 # PEFT asks a network for a property that transformers is giving up.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(DEPRECATED)]
 
 HELLO = "Hello you"
 OPTIONS = GenerationOptions(max_tokens=12)

@@ -7,9 +7,12 @@ import llamaindex_fusion
 def test_package_exports_exactly_the_documented_names() -> None:
     assert llamaindex_fusion.__all__ == [
         "ChatClientLLM",
+        "DistilledLLM",
         "FusionLLM",
         "FusionSelector",
         "LlamaIndexChatClient",
+        "ThoughtTemplateQueryTransform",
+        "ThoughtTemplateRetriever",
     ]
     assert all(getattr(llamaindex_fusion, name).__name__ == name for name in llamaindex_fusion.__all__)
     assert set(llamaindex_fusion.__all__) <= set(dir(llamaindex_fusion))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import string
 import subprocess
 import sysconfig
 from collections.abc import Callable
@@ -14,19 +15,31 @@ from typer.testing import CliRunner, Result
 
 import fusion_integrations
 from fusion_integrations.cli.main import app
+from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.logs.frame import write_parquet
 from fusion_integrations.logs.splits import duplicate_key, holdout_mask
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.testing import tiny_logs
+from fusion_integrations.thought_level.template_library import (
+    TemplateSource,
+    ThoughtTemplate,
+    ThoughtTemplateLibrary,
+)
 
 # An installed package that brings a client kind, as an integration would: a module and its metadata.
 PLUGIN = """
+import itertools
+
 from fusion_integrations.testing import ScriptedChatClient
 
 
 def make(model_name, settings, folder):
+    says = itertools.cycle(settings.get("says", []))
+
     def answer(messages):
         text = messages[-1].content
+        if "says" in settings:
+            return next(says)
         if settings.get("fails_on", "\\0") in text:
             raise ValueError(f"refused by {model_name} [bold]")
         if settings.get("is_noisy"):
@@ -137,4 +150,76 @@ def split_paths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def router_path(tmp_path_factory: pytest.TempPathFactory, trained_router: RouterModel) -> Path:
     folder = tmp_path_factory.mktemp("router") / "tiny"
     trained_router.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def library_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of three templates; the last comes from a stranger who wants to paint the terminal."""
+    written = (
+        ("ab12", "What is 3 + 4?", "Add the two numbers and give the sum.", "sums"),
+        ("ab34", "What is 5 * 6?", "Multiply the two numbers and give the product.", "sums"),
+        ("cd56", "Name a fish.\x1b[31m", "Recall animals of this kind.\x1b[2J", None),
+    )
+    templates = [
+        ThoughtTemplate(
+            id=template_id,
+            query_id=f"query-{template_id}",
+            query=query,
+            text=text,
+            task=task,
+            sources=(TemplateSource(record_id=f"r-{template_id}", candidate_id="writer", performance=0.75),),
+        )
+        for template_id, query, text, task in written
+    ]
+    embedder = HashEmbedder(dimensions=32)
+    folder = tmp_path_factory.mktemp("library") / "templates"
+    ThoughtTemplateLibrary(
+        templates,
+        vectors=embedder.embed([template.query for template in templates]),
+        embedder=embedder.identity,
+        arguments={"summariser": "echo", "summary_prompt_version": 1},
+        log_fingerprint="0123456789abcdef",
+    ).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An instruction-tuned model of random weights, one token a printable character."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    unknown, begin, end = special = ["<unk>", "<|im_start|>", "<|im_end|>"]
+    characters = [*string.ascii_letters, *string.digits, *string.punctuation, "\u0120", "\u010a"]
+    vocabulary = {token: i for i, token in enumerate([*special, *characters])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token=unknown, bos_token=begin, eos_token=end
+    )
+    fast.chat_template = (
+        "{% for message in messages %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    folder = tmp_path_factory.mktemp("base") / "tiny-chat"
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
     return folder

@@ -189,6 +189,25 @@ def _count(path):
         return Counter(record.candidate_id for record in store.records())
 
 
+@pytest.mark.usefixtures("plugin")
+def test_collect_when_a_query_taught_a_template_is_not_guided_by_it(
+    fusion, write_queries, write_candidates, library_path, tmp_path
+):
+    # The library holds "What is 3 + 4?": to "What is 0 + 0?" it is a near-duplicate, "What is 5 * 6?" too.
+    candidates = write_candidates('{says: ["fine"]}')
+    candidates.write_text(
+        candidates.read_text().replace("prompt_mode: reasoning", "prompt_mode: thought")
+        + f"thoughts: {{library: {library_path}, min_similarity: -1}}\n"
+    )
+    result = fusion(*options(write_queries(1), candidates, tmp_path / "logs.sqlite"))
+    assert result.exit_code == 0, result.stderr
+    with LogStore.open(tmp_path / "logs.sqlite", create=False) as store:
+        record = next(each for each in store.records() if each.prompt_mode == "thought")
+    assert record.candidate_revision.startswith("thought-")
+    # ScriptedChatClient counts words: the prompt of one note, not of three.
+    assert 4 < record.input_tokens < 60
+
+
 @pytest.mark.slow
 @pytest.mark.real_model
 def test_collect_when_the_demo_is_named_asks_the_real_models(fusion, tmp_path):

@@ -100,6 +100,11 @@ def test_stats_when_logs_are_exported_reads_the_file(fusion, logs_path):
     assert (document["n_records"], document["n_tasks"], document["n_candidates"]) == (120, 2, 3)
 
 
+def test_stats_when_the_demo_is_named_reads_its_whole_log(fusion):
+    document = json.loads(fusion("logs", "stats", "demo", "--json").stdout)
+    assert document["n_queries"] == 1280
+
+
 def test_stats_when_the_store_is_empty_shows_zeros(fusion, tmp_path):
     LogStore.open(tmp_path / "logs.sqlite").close()
     result = fusion("logs", "stats", tmp_path / "logs.sqlite")

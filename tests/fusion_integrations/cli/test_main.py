@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,11 +15,20 @@ from typer.main import get_command
 import fusion_integrations
 from fusion_integrations.cli import choices
 from fusion_integrations.cli.main import app
+from fusion_integrations.cli.train_student import train_student
+from fusion_integrations.cli.train_thoughts import train_thoughts
 from fusion_integrations.embedders import EMBEDDER_NAMES
 from fusion_integrations.logs.schema import Assignment
+from fusion_integrations.model_level.distillation_config import (
+    DistillationCriterion,
+    DistillationTrainingArguments,
+    GroundTruth,
+)
 from fusion_integrations.query_level.heads import HEAD_CONFIGS
 from fusion_integrations.query_level.policy import POLICY_PRESETS
 from fusion_integrations.query_level.router_dataset import Label
+from fusion_integrations.scoring.top_answers import AnswerCriterion
+from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
 
 
 def verbs(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -65,16 +76,51 @@ def test_verbs_when_listed_are_all_there():
         ("logs", "import", "table"),
         ("logs", "stats"),
         ("route",),
+        ("thoughts", "list"),
+        ("thoughts", "search"),
+        ("thoughts", "show"),
         ("train", "router"),
+        ("train", "student"),
+        ("train", "thoughts"),
     }
 
 
 def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.AssignmentName) == get_args(Assignment)
+    assert get_args(choices.CriterionName) == get_args(AnswerCriterion)
+    assert get_args(choices.TeachingCriterionName) == get_args(DistillationCriterion)
+    assert get_args(choices.GroundTruthName) == get_args(GroundTruth)
     assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
     assert sorted(get_args(choices.HeadName)) == sorted(HEAD_CONFIGS)
     assert get_args(choices.LabelName) == get_args(Label)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "names"),
+    [
+        (train_thoughts, ThoughtTemplateTrainingArguments(), {"attempts": "n_attempts"}),
+        (
+            train_student,
+            DistillationTrainingArguments(),
+            {
+                "teacher": "teachers",
+                "rank": "lora_rank",
+                "alpha": "lora_alpha",
+                "epochs": "n_epochs",
+                "threads": "n_threads",
+            },
+        ),
+    ],
+)
+def test_options_of_training_when_left_out_mean_the_defaults_of_the_arguments(verb, arguments, names):
+    core = {field.name for field in fields(arguments)}
+    defaults = {
+        names.get(name, name): parameter.default for name, parameter in signature(verb).parameters.items()
+    }
+    compared = {name: default for name, default in defaults.items() if name in core}
+    assert compared == {name: getattr(arguments, name) for name in compared}
+    assert set(names.values()) <= set(compared)
 
 
 def test_process_when_an_input_is_bad_exits_1_with_the_message_and_one_document(start_fusion, tmp_path):

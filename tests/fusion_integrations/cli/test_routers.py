@@ -54,6 +54,56 @@ def test_train_router_when_candidates_are_chosen_knows_only_them(fusion, logs_pa
     assert document["evaluation"] is None
 
 
+def test_train_router_when_a_candidate_was_logged_with_two_revisions_learns_the_one_in_the_file(
+    fusion, logs_path, tmp_path
+):
+    logs = load_logs(logs_path)
+    is_old = (pl.col("candidate_id") == "thinker") & (pl.int_range(pl.len()) < 30)
+    revisions = pl.when(is_old).then(pl.lit("reasoning-0")).otherwise(pl.lit("reasoning-1"))
+    write_parquet(logs.with_columns(revisions.alias("candidate_revision")), tmp_path / "two.parquet")
+    candidates = tmp_path / "candidates.yaml"
+    candidates.write_text(
+        """
+version: 1
+models: {tiny-math: {client: demo}, tiny-prose: {client: demo}}
+candidates:
+  - {id: calculator, model: tiny-math, revision: reasoning-1}
+  - {id: thinker, model: tiny-prose, prompt_mode: reasoning}
+  - {id: writer, model: tiny-prose, revision: reasoning-1}
+"""
+    )
+    command = training(tmp_path / "two.parquet", tmp_path / "router")
+
+    refused = fusion(*command)
+    document = json.loads(fusion(*command, "--candidates", candidates, "--json").stdout)
+    one_less = ("--candidates", candidates, "--candidate", "thinker", "--candidate", "writer", "--json")
+    narrowed = json.loads(fusion(*command, *one_less).stdout)
+
+    assert refused.exit_code == 1
+    assert "'thinker' was logged with the revisions ['reasoning-0', 'reasoning-1']" in refused.stderr
+    assert document["candidates"] == ["calculator", "thinker", "writer"]
+    assert document["metrics"]["n_answers"] == {"calculator": 40, "thinker": 30, "writer": 40}
+    assert narrowed["candidates"] == ["thinker", "writer"]
+
+
+def test_train_router_when_the_folder_holds_something_else_says_so_before_training(
+    fusion, logs_path, library_path
+):
+    result = fusion(*training(logs_path, library_path))
+    assert result.exit_code == 1
+    assert "holds a template_library, which a router does not replace" in result.stderr
+
+
+@pytest.mark.slow
+def test_router_when_the_demo_is_named_is_trained_and_evaluated_on_its_two_parts(fusion, tmp_path):
+    trained = json.loads(fusion(*training("demo", tmp_path / "router", "--json")).stdout)
+    assert trained["metrics"]["n_queries"] == 780
+    report = fusion(
+        *("evaluate", "router", tmp_path / "router", "--logs", "demo", "--train-logs", "demo", "--json")
+    )
+    assert json.loads(report.stdout)["n_queries"] == 500
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [

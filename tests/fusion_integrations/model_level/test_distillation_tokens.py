@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from fusion_integrations.clients.transformers_client import TransformersClient
+from fusion_integrations.demo.models import smollm2_client
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.model_level.distillation_dataset import SftPair
 from fusion_integrations.model_level.distillation_tokens import tokenize_pairs
@@ -116,3 +117,20 @@ def test_pairs_when_there_is_no_template_are_refused(base):
     tokenizer.chat_template = None
     with pytest.raises(InvalidPolicyError, match="no chat template"):
         tokenize_pairs([pair_of("a")], tokenizer=tokenizer, end_tokens=[2], max_tokens=20)
+
+
+@pytest.mark.real_model
+def test_pairs_for_smollm2_are_what_its_client_sends_and_what_it_should_answer():
+    client = smollm2_client()
+    tokenizer = client._tokenizer
+    (pair,), _ = tokenize_pairs(
+        [pair_of("It is a.")],
+        tokenizer=tokenizer,
+        end_tokens=end_tokens(client._network, tokenizer),
+        max_tokens=100,
+    )
+    assert list(pair.prompt) == client._encode(ASKED, GenerationOptions())
+    assert tokenizer.decode(pair.prompt).endswith(
+        "<|im_start|>user\nSay a.<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert tokenizer.decode(pair.answer) == "It is a.<|im_end|>"

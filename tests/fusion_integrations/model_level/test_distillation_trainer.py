@@ -41,6 +41,7 @@ def test_training_lowers_the_loss_and_says_what_it_learned_from(student, echoes,
     assert student.arguments == quick.to_json()
 
 
+@pytest.mark.slow
 def test_training_again_with_the_same_seed_gives_the_same_adapter(trainer, student, base, quick, echoes):
     again = trainer.train(echoes.sample(fraction=1.0, shuffle=True, seed=5))
     assert again.revision == student.revision
@@ -87,6 +88,7 @@ def test_progress_is_told_every_step_and_can_end_the_training(trainer, echoes):
     assert seen == [(1, 24), (2, 24), (3, 24)]
 
 
+@pytest.mark.slow
 def test_eval_logs_measure_the_loss_before_and_after(trainer, echoes):
     held_out = pl.col("query_text").is_in(["Say k.", "Say l."])
     metrics = trainer.train(echoes.filter(~held_out), eval_logs=echoes.filter(held_out)).metrics

@@ -14,26 +14,29 @@ pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is d
 
 @pytest.fixture
 def sft_of(base, echoes, quick, tmp_path):
-    network, tokenizer = load_base(base)
-    pairs, _ = tokenize_pairs(
-        DistillationDataset.from_logs(echoes, quick).pairs,
-        tokenizer=tokenizer,
-        end_tokens=end_tokens(network, tokenizer),
-        max_tokens=quick.max_tokens,
-    )
-    sft = make_sft_trainer(
-        quick,
-        network=network,
-        tokenizer=tokenizer,
-        pairs=pairs,
-        output_folder=str(tmp_path),
-        on_step=lambda *_: None,
-    )
-    return sft, pairs, tokenizer
+    def make(repeats=1):
+        network, tokenizer = load_base(base)
+        pairs, _ = tokenize_pairs(
+            DistillationDataset.from_logs(echoes, quick).pairs * repeats,
+            tokenizer=tokenizer,
+            end_tokens=end_tokens(network, tokenizer),
+            max_tokens=quick.max_tokens,
+        )
+        sft = make_sft_trainer(
+            quick,
+            network=network,
+            tokenizer=tokenizer,
+            pairs=pairs,
+            output_folder=str(tmp_path),
+            on_step=lambda *_: None,
+        )
+        return sft, pairs, tokenizer
+
+    return make
 
 
 def test_collated_batch_labels_the_answer_and_its_end_and_nothing_else(base, sft_of):
-    sft, pairs, tokenizer = sft_of
+    sft, pairs, tokenizer = sft_of()
     client = TransformersClient.from_folder(base, model_name="tiny")
     known = {tuple(item.prompt + item.answer): item.pair for item in pairs}
     seen = []
@@ -57,7 +60,7 @@ def test_collated_batch_labels_the_answer_and_its_end_and_nothing_else(base, sft
 
 
 def test_batches_hold_pairs_of_similar_length_padded_to_the_longest_only(sft_of):
-    sft, pairs, _ = sft_of
+    sft, pairs, _ = sft_of(repeats=8)
     batches = list(sft.get_train_dataloader())
     assert all(
         int(batch["attention_mask"].sum(dim=1).max()) == batch["input_ids"].shape[1] for batch in batches
@@ -74,7 +77,7 @@ def test_trainer_tells_nobody_and_computes_in_float32(sft_of, monkeypatch):
     def tell(*_, **__):
         raise AssertionError("telemetry was sent")
 
-    sft, *_ = sft_of
+    sft, *_ = sft_of()
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr(base_trainer, "send_telemetry", tell)
     sft._send_telemetry()
@@ -84,7 +87,7 @@ def test_trainer_tells_nobody_and_computes_in_float32(sft_of, monkeypatch):
 
 
 def test_trainer_when_made_trains_the_adapter_only(sft_of):
-    sft, *_ = sft_of
+    sft, *_ = sft_of()
     trained = {name for name, parameter in sft.model.named_parameters() if parameter.requires_grad}
     assert trained
     assert all(".lora_A." in name or ".lora_B." in name for name in trained)

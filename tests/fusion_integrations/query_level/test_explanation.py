@@ -14,8 +14,8 @@ from fusion_integrations.query_level.explanation import explain_choice
             {},
             "switched",
             (
-                "'b' is expected to gain 0.500 reward over the best single candidate 'a', more than 2 standard "
-                "errors of 0.100."
+                "'b' is expected to gain 0.500 reward over the best single candidate 'a', more than 2 "
+                "standard errors of 0.100."
             ),
         ),
         (
@@ -31,8 +31,8 @@ from fusion_integrations.query_level.explanation import explain_choice
             {},
             "default",
             (
-                "'a' is the best single candidate; 'b' is expected to gain only 0.100 reward over it: less than "
-                "2 standard errors of 0.100."
+                "'a' is the best single candidate; 'b' is expected to gain only 0.100 reward over it: less "
+                "than 2 standard errors of 0.100."
             ),
         ),
         (
@@ -51,8 +51,8 @@ from fusion_integrations.query_level.explanation import explain_choice
             {"unreached": 0.9},
             "only_eligible",
             (
-                "'a' is the only eligible candidate. No candidate is expected to reach the wanted performance "
-                "0.9."
+                "'a' is the only eligible candidate. No candidate is expected to reach the wanted "
+                "performance 0.9."
             ),
         ),
     ],

@@ -1,0 +1,147 @@
+"""What `fusion demo` shows of agents: the small local models with tools, and honestly what becomes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from langchain.agents import create_agent
+from langchain.agents.middleware import ModelCallLimitMiddleware
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+
+from fusion_integrations.pipeline import FusionPipeline
+from fusion_integrations.protocols import ChatClient
+from fusion_integrations.scoring.metrics import score
+from fusion_integrations.types import Query
+from langchain_fusion.middleware import FusionModelMiddleware
+from langchain_fusion.prompted_tools import PromptedToolsChatModel
+
+__all__ = ["AGENT_QUESTIONS", "show_agent"]
+
+# Two need a sum, one of them without saying so, three a capital, and one no tool at all.
+AGENT_QUESTIONS: tuple[Query, ...] = (
+    Query.from_text("What is 17 + 25?", reference="42", metric="numeric_match"),
+    Query.from_text("What is the capital of Peru?", reference="Lima", metric="cover_match"),
+    Query.from_text("What is the capital of Zambia?", reference="Lusaka", metric="cover_match"),
+    Query.from_text("Which city is the capital of Japan?", reference="Tokyo", metric="cover_match"),
+    Query.from_text(
+        "A farmer has 128 hens and buys 64 more. How many hens are there?",
+        reference="192",
+        metric="numeric_match",
+    ),
+    Query.from_text("What color is grass?", reference="green", metric="cover_match"),
+)
+
+_CAPITALS = {"japan": "Tokyo", "peru": "Lima", "portugal": "Lisbon", "zambia": "Lusaka"}
+_MOST_MODEL_CALLS = 3
+
+
+@tool
+def add(a: int, b: int) -> int:
+    """Add two whole numbers."""
+    return a + b
+
+
+@tool
+def capital_of(country: str) -> str:
+    """Look up the capital of a country."""
+    return _CAPITALS.get(country.lower(), f"No capital of '{country}' is known here.")
+
+
+def show_agent(
+    pipeline: FusionPipeline,
+    clients: Mapping[str, ChatClient],
+    *,
+    questions: Sequence[Query] = AGENT_QUESTIONS,
+    max_tokens: int = 60,
+) -> Iterator[str]:
+    """Let an agent with two tools answer questions, the router choosing its model, and count what happened.
+
+    None of the models was trained to call tools, and the router's logs hold no tool calls: it chooses by how
+    well the models answer without.
+
+    Args:
+        pipeline: Routes among the models; all its candidates are taken to be able to use tools.
+        clients: The models, by `Candidate.model`.
+        questions: What to ask, each with reference and metric.
+        max_tokens: Upper bound on the tokens of each answer.
+
+    Yields:
+        The transcript, line by line as it happens, and last the counts.
+    """
+    models = {
+        name: PromptedToolsChatModel(client=client, temperature=0, max_tokens=max_tokens)
+        for name, client in clients.items()
+    }
+    agent = create_agent(
+        next(iter(models.values())),  # the router's choice takes its place
+        tools=[add, capital_of],
+        middleware=[
+            ModelCallLimitMiddleware(run_limit=_MOST_MODEL_CALLS),
+            FusionModelMiddleware(_with_tools(pipeline), models=models),
+        ],
+    )
+    counts: Counter[str] = Counter()
+    for question in questions:
+        yield f"Q: {question.text}"
+        answer = ""
+        for update in agent.stream({"messages": [HumanMessage(question.text)]}, stream_mode="updates"):
+            for message in _messages(update):
+                yield from _lines(message)
+                counts.update(_happened(message))
+                answer = _final_answer(message)
+        counts["right"] += score(answer, metric=question.metric, reference=question.reference) >= 1
+    yield (
+        f"{len(questions)} questions, {counts['answers']} model calls: {counts['valid']} valid tool calls and "
+        f"{counts['invalid']} invalid ones; {counts['right']} of {len(questions)} final answers right."
+    )
+
+
+def _with_tools(pipeline: FusionPipeline) -> FusionPipeline:
+    """Return the pipeline with candidates that declare the capability to use tools."""
+    weights = pipeline.router.weights
+    able = tuple(replace(each, capabilities=each.capabilities | {"tools"}) for each in weights.candidates)
+    return FusionPipeline(
+        replace(pipeline.router, weights=replace(weights, candidates=able)),
+        policy=pipeline.policy,
+        prices=pipeline.prices,
+        store=pipeline.store,
+        thoughts=pipeline.thoughts,
+        source=pipeline.source,
+    )
+
+
+def _messages(update: Mapping[str, Mapping[str, Sequence[BaseMessage]] | None]) -> Iterator[BaseMessage]:
+    """Give the messages that a step of the agent added; a step of a middleware may add none."""
+    for change in update.values():
+        yield from (change or {}).get("messages", ())
+
+
+def _lines(message: BaseMessage) -> Iterator[str]:
+    if isinstance(message, ToolMessage):
+        yield f"   {message.name} returned: {message.text}"
+        return
+    decision = message.response_metadata.get("fusion")
+    speaker = decision["candidate"] if decision else "the agent"
+    if message.text:
+        yield f"   {speaker} said: {str(message.text).strip()!r}"
+    if isinstance(message, AIMessage):
+        for call in message.tool_calls:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in call["args"].items())
+            yield f"   {speaker} called {call['name']}({arguments})"
+        for wrong in message.invalid_tool_calls:
+            yield f"   no valid call: {wrong['error']}"
+
+
+def _happened(message: BaseMessage) -> dict[str, int]:
+    if not isinstance(message, AIMessage) or "fusion" not in message.response_metadata:
+        return {}
+    return {"answers": 1, "valid": len(message.tool_calls), "invalid": len(message.invalid_tool_calls)}
+
+
+def _final_answer(message: BaseMessage) -> str:
+    """Return what counts as the answer if nothing follows; a model stopped by the call limit gave none."""
+    is_answer = isinstance(message, AIMessage) and "fusion" in message.response_metadata
+    return str(message.text) if is_answer else ""
