@@ -70,11 +70,11 @@ class OfferedTools:
     """The tools of a call, and whether one of them must be used.
 
     Attributes:
-        functions: OpenAI function schemas by tool name.
+        functions: OpenAI function schemas.
         is_required: Whether the answer must hold a call.
     """
 
-    functions: Mapping[str, Mapping[str, Any]]
+    functions: Sequence[Mapping[str, Any]]
     is_required: bool
 
     @classmethod
@@ -89,29 +89,43 @@ class OfferedTools:
             The tools that may be called.
 
         Raises:
-            InvalidPolicyError: If two tools share a name, a tool's parameters are not a JSON Schema, or the
-                choice is none of the above.
+            InvalidPolicyError: If a tool's parameters are no JSON Schema, or the choice is none of the above.
         """
-        converted = [convert_to_openai_tool(tool)["function"] for tool in tools]
-        functions = {function["name"]: function for function in converted}
-        if len(functions) < len(converted):
-            raise InvalidPolicyError(f"Tools share a name: {[function['name'] for function in converted]}.")
-        for function in converted:
+        functions = [convert_to_openai_tool(tool)["function"] for tool in tools]
+        for function in functions:
             _check_schema(function)
         if choice in (None, "auto") or (choice == "any" and functions):
             return cls(functions=functions, is_required=choice == "any")
-        if choice not in functions:
+        chosen = [function for function in functions if function["name"] == choice]
+        if not chosen:
             message = (
                 f"tool_choice {choice!r} cannot be followed. Pass None, 'auto', 'any', or the name of one of "
-                f"the tools {list(functions)}."
+                f"the tools {[function['name'] for function in functions]}."
             )
             raise InvalidPolicyError(message)
-        return cls(functions={choice: functions[choice]}, is_required=True)
+        return cls(functions=chosen, is_required=True)
+
+    @property
+    def names(self) -> list[str]:
+        """The tools' names."""
+        return [function["name"] for function in self.functions]
 
     def offer(self, messages: Sequence[BaseMessage]) -> list[BaseMessage]:
-        """Describe the tools at the end of the system message, or in a new one."""
+        """Describe the tools at the end of the system message, or in a new one.
+
+        Args:
+            messages: The conversation, oldest first; left as it is.
+
+        Returns:
+            The conversation to send.
+
+        Raises:
+            InvalidPolicyError: If two tools share a name.
+        """
+        if len(set(self.names)) < len(self.names):
+            raise InvalidPolicyError(f"Two tools share a name: {self.names}. A call could mean either.")
         text, _ = _prompt()
-        tools = "\n".join(json.dumps(function, ensure_ascii=False) for function in self.functions.values())
+        tools = "\n".join(json.dumps(function, ensure_ascii=False) for function in self.functions)
         choice = _CHOICES["any" if self.is_required else "auto"]
         text = text.replace("{choice}", choice).replace("{tools}", tools)
         if messages and isinstance(messages[0], SystemMessage):
@@ -135,7 +149,8 @@ class OfferedTools:
             try:
                 call = self._call(text, is_closed=bool(end))
             except ValueError as error:
-                invalid.append(invalid_tool_call(args=text, id=_new_id(), error=_reason(error)))
+                # With its tag: LangChain reads calls again where it adds chunks, and must not succeed here.
+                invalid.append(invalid_tool_call(args=match.group(), id=_new_id(), error=_reason(error)))
                 return match.group()
             calls.append(tool_call(name=call.name, args=call.arguments, id=_new_id()))
             return ""
@@ -147,10 +162,11 @@ class OfferedTools:
         if not is_closed:
             raise ValueError("The call does not end with </tool_call>.")
         call = _Call.model_validate_json(text)
-        if call.name not in self.functions:
-            raise ValueError(f"There is no tool '{call.name}' among {list(self.functions)}.")
+        function = next((each for each in self.functions if each["name"] == call.name), None)
+        if function is None:
+            raise ValueError(f"There is no tool '{call.name}' among {self.names}.")
         error = require("jsonschema", extra="agents").exceptions.best_match(
-            _validator(_parameters(self.functions[call.name])).iter_errors(call.arguments)
+            _validator(_parameters(function)).iter_errors(call.arguments)
         )
         if error is not None:
             where = f" at {error.json_path}" if error.path else ""
@@ -213,7 +229,7 @@ def _check_schema(function: Mapping[str, Any]) -> None:
     try:
         jsonschema.Draft202012Validator.check_schema(_parameters(function))
     except jsonschema.SchemaError as error:
-        message = f"The parameters of tool '{function['name']}' are not a JSON Schema: {error.message}"
+        message = f"The parameters of tool '{function['name']}' are no JSON Schema: {error.message}"
         raise InvalidPolicyError(message) from error
 
 

@@ -155,7 +155,7 @@ class LangChainChatClient:
 class ChatClientModel(BaseChatModel):
     """Any chat client of the core as a LangChain chat model: text in, text out.
 
-    It streams where the client does.
+    It streams where the client does. It has no tools; `PromptedToolsChatModel` asks for them in the prompt.
 
     A setting replaces the client's default options as a whole: the others then have the defaults of
     `GenerationOptions`.
@@ -268,7 +268,7 @@ class ChatClientModel(BaseChatModel):
         if foreign:
             message = (
                 f"A chat client answers with text and takes {sorted(known | {'stop'})}, not {foreign}. "
-                "For tools and other models' settings use the provider's own LangChain class."
+                "For tools use PromptedToolsChatModel; for other models' settings, their own LangChain class."
             )
             raise InvalidPolicyError(message)
         settings = {name: kwargs.get(name, getattr(self, name)) for name in known}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from langchain.agents import create_agent
-from langchain.agents.middleware import ModelCallLimitMiddleware
+from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 
@@ -70,19 +71,21 @@ def show_agent(
 
     Yields:
         The transcript, line by line as it happens, and last the counts.
+
+    Raises:
+        LogSchemaError: If a question has no metric, or one that cannot read its reference.
+        UnknownCandidateError: If a candidate has no client.
     """
     models = {
         name: PromptedToolsChatModel(client=client, temperature=0, max_tokens=max_tokens)
         for name, client in clients.items()
     }
-    agent = create_agent(
-        next(iter(models.values())),  # the router's choice takes its place
-        tools=[add, capital_of],
-        middleware=[
-            ModelCallLimitMiddleware(run_limit=_MOST_MODEL_CALLS),
-            FusionModelMiddleware(_with_tools(pipeline), models=models),
-        ],
-    )
+    middleware: list[AgentMiddleware[Any, Any, Any]] = [
+        ModelCallLimitMiddleware(run_limit=_MOST_MODEL_CALLS),
+        FusionModelMiddleware(_with_tools(pipeline), models=models),
+    ]
+    own_model = next(iter(models.values()))  # the router's choice takes its place
+    agent = create_agent(own_model, tools=[add, capital_of], middleware=middleware)
     counts: Counter[str] = Counter()
     for question in questions:
         yield f"Q: {question.text}"
@@ -92,10 +95,11 @@ def show_agent(
                 yield from _lines(message)
                 counts.update(_happened(message))
                 answer = _final_answer(message)
-        counts["right"] += score(answer, metric=question.metric, reference=question.reference) >= 1
+        performance = score(answer, metric=str(question.metric), reference=str(question.reference))
+        counts["right"] += performance == 1
     yield (
-        f"{len(questions)} questions, {counts['answers']} model calls: {counts['valid']} valid tool calls and "
-        f"{counts['invalid']} invalid ones; {counts['right']} of {len(questions)} final answers right."
+        f"{len(questions)} questions, {counts['answers']} model calls: {counts['valid']} valid tool calls, "
+        f"{counts['invalid']} invalid; {counts['right']} of {len(questions)} final answers right."
     )
 
 
@@ -142,6 +146,7 @@ def _happened(message: BaseMessage) -> dict[str, int]:
 
 
 def _final_answer(message: BaseMessage) -> str:
-    """Return what counts as the answer if nothing follows; a model stopped by the call limit gave none."""
-    is_answer = isinstance(message, AIMessage) and "fusion" in message.response_metadata
-    return str(message.text) if is_answer else ""
+    """Return what counts as the answer if nothing follows: no invalid call, and not the agent's own words."""
+    if not isinstance(message, AIMessage) or "fusion" not in message.response_metadata:
+        return ""
+    return "" if message.invalid_tool_calls else str(message.text)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import Field
 
 from fusion_integrations.errors import CandidateCallError
+from langchain_fusion._convert import to_core
 from langchain_fusion._tool_text import OfferedTools, ToolLike, as_text, tools_prompt
 from langchain_fusion.clients import ChatClientModel
 
@@ -27,22 +29,25 @@ class PromptedToolsChatModel(ChatClientModel):
     ones often get it wrong. So an answer is taken by its word:
 
     - A call is valid only if it is exactly of that form, names a tool that was offered, and its arguments fit
-      the tool's schema without conversion. It becomes one of the message's `tool_calls`, the rest its content.
-    - Anything else after the opening tag is one of the message's `invalid_tool_calls`, with the reason, and
-      stays in the content. An agent that gets no valid call ends there, with what the model really said.
+      the tool's schema without conversion. It becomes one of the message's `tool_calls`; what else was said
+      stays in the content.
+    - Anything else after the opening tag becomes one of the message's `invalid_tool_calls`, with the reason,
+      and stays in the content. An agent that gets no valid call ends there, with what the model really said.
     - A call written in any other way is text.
 
     Earlier calls and results are written as text too, in assistant and user messages. What a tool returned
     stands between tags that it cannot close; models may still follow instructions in it.
 
-    With tools bound, an answer is never streamed: whether it is a call shows only at its end. `stream` then
-    gives it as one message. Without tools it is a `ChatClientModel`.
+    With tools bound, an answer is never streamed, since whether it is a call shows only at its end: `stream`
+    gives it in one piece. (Where LangChain adds chunks, an invalid call stays invalid but loses its reason.)
+    Without tools this is a `ChatClientModel`.
 
     A router asks for the capability `"tools"` when tools are bound. If you accept what is said above, declare
     it on the candidates of this model: `Candidate(..., capabilities=frozenset({"tools"}))`.
 
     Attributes:
-        disable_streaming: True streams nothing; `"tool_calling"` streams while no tools are bound.
+        examples: Turns shown before every conversation while tools are bound, such as questions and the calls
+            that they lead to. Small models hardly call without.
 
     Example:
         ```python
@@ -53,9 +58,7 @@ class PromptedToolsChatModel(ChatClientModel):
         ```
     """
 
-    # Chunks cannot say that a call is invalid: LangChain reads it again when it adds them, repairs it,
-    # and takes it for valid. So False is no choice here.
-    disable_streaming: Literal[True, "tool_calling"] = "tool_calling"
+    examples: list[BaseMessage] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -63,7 +66,8 @@ class PromptedToolsChatModel(ChatClientModel):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return super()._identifying_params | {"tools_prompt": tools_prompt()}
+        examples = [[message.role, message.content] for message in to_core(as_text(self.examples))]
+        return super()._identifying_params | {"tools_prompt": tools_prompt(), "examples": examples}
 
     def bind_tools(
         self, tools: Sequence[ToolLike], *, tool_choice: str | None = None, **kwargs: Any
@@ -86,9 +90,11 @@ class PromptedToolsChatModel(ChatClientModel):
             InvalidPolicyError: If the tools or the choice cannot be used.
             MissingDependencyError: If jsonschema is not installed.
         """
-        OfferedTools.of(tools, choice=tool_choice)  # say now what is wrong with them
-        converted = [convert_to_openai_tool(tool) for tool in tools]
-        return self.bind(tools=converted, tool_choice=tool_choice, **kwargs)
+        OfferedTools.of(tools, choice=tool_choice)  # says now what is wrong with them
+        if not tools:
+            return self.bind(**kwargs)
+        choice = {} if tool_choice is None else {"tool_choice": tool_choice}
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], **choice, **kwargs)
 
     def _generate(
         self,
@@ -100,9 +106,9 @@ class PromptedToolsChatModel(ChatClientModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        offered = _offered(tools, tool_choice)
-        result = super()._generate(_prompted(messages, offered), stop, run_manager, **kwargs)
-        return result if offered is None else self._read(result, offered)
+        offered = OfferedTools.of(tools, choice=tool_choice)
+        result = super()._generate(self._prompt(messages, offered), stop, run_manager, **kwargs)
+        return self._read(result, offered)
 
     async def _agenerate(
         self,
@@ -114,9 +120,9 @@ class PromptedToolsChatModel(ChatClientModel):
         tool_choice: str | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        offered = _offered(tools, tool_choice)
-        result = await super()._agenerate(_prompted(messages, offered), stop, run_manager, **kwargs)
-        return result if offered is None else self._read(result, offered)
+        offered = OfferedTools.of(tools, choice=tool_choice)
+        result = await super()._agenerate(self._prompt(messages, offered), stop, run_manager, **kwargs)
+        return self._read(result, offered)
 
     def _stream(
         self,
@@ -125,6 +131,8 @@ class PromptedToolsChatModel(ChatClientModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        if kwargs.get("tools"):
+            return iter(_chunks(self._generate(messages, stop, run_manager, **kwargs)))
         return super()._stream(as_text(messages), stop, run_manager, **kwargs)
 
     def _astream(
@@ -134,29 +142,49 @@ class PromptedToolsChatModel(ChatClientModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        if kwargs.get("tools"):
+            return self._achunks(messages, stop, run_manager, **kwargs)
         return super()._astream(as_text(messages), stop, run_manager, **kwargs)
 
+    async def _achunks(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        for chunk in _chunks(await self._agenerate(*args, **kwargs)):
+            yield chunk
+
+    def _prompt(self, messages: Sequence[BaseMessage], offered: OfferedTools) -> list[BaseMessage]:
+        if not offered.functions:
+            return as_text(messages)
+        n_system = sum(isinstance(message, SystemMessage) for message in messages[:1])
+        return offered.offer(as_text([*messages[:n_system], *self.examples, *messages[n_system:]]))
+
     def _read(self, result: ChatResult, offered: OfferedTools) -> ChatResult:
+        if not offered.functions:
+            return result
         message = result.generations[0].message
         answer = offered.read(str(message.text))
         if offered.is_required and not answer.calls:
             error = (
-                f"Model '{self.client.model}' was asked to call one of the tools {list(offered.functions)}, "
-                f"but answered: {message.text!r}"
+                f"Model '{self.client.model}' was asked to call one of the tools {offered.names}, but "
+                f"answered: {message.text!r}"
             )
             raise CandidateCallError(error)
-        update = {
-            "content": answer.text,
-            "tool_calls": answer.calls,
-            "invalid_tool_calls": answer.invalid,
-        }
-        return ChatResult(generations=[ChatGeneration(message=message.model_copy(update=update))])
+        calls = {"tool_calls": answer.calls, "invalid_tool_calls": answer.invalid}
+        read = message.model_copy(update={"content": answer.text, **calls})
+        return ChatResult(generations=[ChatGeneration(message=read)])
 
 
-def _offered(tools: Sequence[ToolLike], choice: str | None) -> OfferedTools | None:
-    return OfferedTools.of(tools, choice=choice) if tools or choice else None
+def _chunks(result: ChatResult) -> list[ChatGenerationChunk]:
+    """Return a whole answer as a stream of its text, its calls and its end, each in a chunk of its own.
 
-
-def _prompted(messages: Sequence[BaseMessage], offered: OfferedTools | None) -> list[BaseMessage]:
-    written = as_text(messages)
-    return written if offered is None else offered.offer(written)
+    LangChain's event streams miss invalid calls in a chunk that has text, or that is the last.
+    """
+    message = cast("AIMessage", result.generations[0].message)
+    calls = {"tool_calls": message.tool_calls, "invalid_tool_calls": message.invalid_tool_calls}
+    parts = [AIMessageChunk(content=message.content)] if message.content else []
+    parts += [AIMessageChunk(content="", **calls)] if any(calls.values()) else []
+    end = AIMessageChunk(
+        content="",
+        usage_metadata=message.usage_metadata,
+        response_metadata=message.response_metadata,
+        chunk_position="last",
+    )
+    return [ChatGenerationChunk(message=part) for part in (*parts, end)]

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 
-from fusion_integrations._optional import require
 from fusion_integrations.model_level.student_model import StudentModel
 from fusion_integrations.types import GenerationOptions
 from llamaindex_fusion.chat_client_llm import ChatClientLLM
@@ -73,13 +72,5 @@ class DistilledLLM(ChatClientLLM):
         student = StudentModel.from_pretrained(
             folder, base=base, model_name=model_name, expected_digest=expected_digest, n_threads=n_threads
         )
-        window = _context_window(Path(base)) if context_window is None else context_window
+        window = context_window or student.client.context_window or DEFAULT_CONTEXT_WINDOW
         return cls(client=student, context_window=window, options=options, **kwargs)
-
-
-def _context_window(base: Path) -> int:
-    """Return how many tokens a model takes, by the same rule that the student holds its calls to."""
-    transformers = require("transformers", extra="distill")
-    config = transformers.AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
-    window: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return DEFAULT_CONTEXT_WINDOW if window is None else window

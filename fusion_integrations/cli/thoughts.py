@@ -93,6 +93,7 @@ def search_templates(
     *,
     k: Annotated[int, typer.Option(help="Most templates for it.")] = 3,
     min_similarity: Annotated[float, typer.Option(help="Lowest similarity, from -1 to 1.")] = 0.3,
+    max_chars: Annotated[int, typer.Option(help="Most characters shown of a query or template.")] = 600,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -112,7 +113,7 @@ def search_templates(
         library = _load(folder)
         with place.progress.status("Searching"):
             store = InMemoryThoughtTemplateStore(library, embedder=load_embedder(library.embedder))
-            prompter = ThoughtPrompter(store, k=k, min_similarity=min_similarity)
+            prompter = ThoughtPrompter(store, k=k, min_similarity=min_similarity, max_chars=max_chars)
             guidance = prompter.guide([query])[0]
         prompt = apply_prompt_edit([Message(role="user", content=query)], guidance.prompt)[0].content
         document = {

@@ -23,37 +23,43 @@ if TYPE_CHECKING:
 __all__ = ["train_router"]
 
 
+_Logs = Annotated[
+    str,
+    typer.Argument(
+        help="Log store (file or URL), exported .parquet file, or the word demo for the training part of the "
+        "demo's log."
+    ),
+]
+_Candidates = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Learn what the candidates of this file (or demo, or demo-levels) did, at their revisions.",
+        show_default="all in the logs",
+    ),
+]
+_CandidateIds = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ID", help="Choose among these only; repeat for each.", show_default="all"),
+]
+_Holdout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE", help="Leave out this share of the queries and evaluate the router on them."
+    ),
+]
+
+
 def train_router(
-    logs: Annotated[
-        str,
-        typer.Argument(
-            help="Log store (file or URL), exported .parquet file, or the word demo for the training part of "
-            "the demo's log."
-        ),
-    ],
+    logs: _Logs,
     *,
     out: Annotated[Path, typer.Option(help="Folder to save the router to.")],
     head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = "cluster",
     label: Annotated[LabelName, typer.Option(help="The score to learn.")] = "performance",
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
-    candidates: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Learn what the candidates of this file (or demo, or demo-levels) did, at their revisions.",
-            show_default="all in the logs",
-        ),
-    ] = None,
-    candidate: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ID", help="Choose among these only; repeat for each.", show_default="all"),
-    ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Leave out this share of the queries and evaluate the router on them."
-        ),
-    ] = None,
+    candidates: _Candidates = None,
+    candidate: _CandidateIds = None,
+    holdout: _Holdout = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,

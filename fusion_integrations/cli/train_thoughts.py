@@ -21,26 +21,33 @@ if TYPE_CHECKING:
 __all__ = ["train_thoughts"]
 
 
+_Logs = Annotated[
+    str,
+    typer.Argument(
+        help="Log store (file or URL), exported .parquet file, or the word demo for the answers that the "
+        "demo's own templates were written from."
+    ),
+]
+_Candidates = Annotated[
+    str, typer.Option(help="Candidates file (.yaml) that names the summariser, or the word demo.")
+]
+_Summariser = Annotated[
+    str, typer.Option(metavar="MODEL", help="The model of the candidates file that writes the templates.")
+]
+
+
 def train_thoughts(
-    logs: Annotated[
-        str,
-        typer.Argument(
-            help="Log store (file or URL), exported .parquet file, or the word demo for the answers that the "
-            "demo's own templates were written from."
-        ),
-    ],
+    logs: _Logs,
     *,
     out: Annotated[Path, typer.Option(help="Folder to save the template library to.")],
-    candidates: Annotated[
-        str, typer.Option(help="Candidates file (.yaml) that names the summariser, or the word demo.")
-    ],
-    summariser: Annotated[
-        str, typer.Option(metavar="MODEL", help="The model of the candidates file that writes the templates.")
-    ],
+    candidates: _Candidates,
+    summariser: _Summariser,
     criterion: Annotated[CriterionName, typer.Option(help="What makes an answer good.")] = "hybrid",
     top_k: Annotated[int, typer.Option(help="Most answers to write a template from.")] = 3,
     min_score: Annotated[float, typer.Option(help="Score from 0 to 1 from which a query is solved.")] = 0.5,
     attempts: Annotated[int, typer.Option(help="How often to try before a query is dropped.")] = 3,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of a template.")] = 160,
+    batch_size: Annotated[int, typer.Option(help="Queries handed to the summariser at once.")] = 32,
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
     seed: Annotated[int, typer.Option(min=0, help="Seed of further attempts.")] = 0,
     as_json: JsonOption = False,
@@ -49,7 +56,9 @@ def train_thoughts(
     """Write thought templates and save them.
 
     For every solved query the summariser writes how queries of its kind are solved. A template that gives
-    its own query's answer away, or is too short or long, is tried again and then dropped. The library holds the text of the logged queries: share it like the logs.
+    its own query's answer away, or is too short or long, is tried again and then dropped.
+
+    The library holds the text of the logged queries: share it like the logs.
     """
     with terminal(as_json=as_json, debug=debug, if_interrupted="Interrupted. Nothing was saved.") as place:
         from fusion_integrations.artifacts import read_manifest
@@ -61,7 +70,13 @@ def train_thoughts(
 
         check_out(out, kind="template_library")
         arguments = ThoughtTemplateTrainingArguments(
-            criterion=criterion, top_k=top_k, min_score=min_score, n_attempts=attempts, seed=seed
+            criterion=criterion,
+            top_k=top_k,
+            min_score=min_score,
+            n_attempts=attempts,
+            max_tokens=max_tokens,
+            batch_size=batch_size,
+            seed=seed,
         )
         frame = read_logs(logs, demo_part="teaching")
         with place.progress.status("Loading"):

@@ -146,6 +146,12 @@ class TransformersClient:
         """Name of the model, as logged and priced."""
         return self._name
 
+    @property
+    def context_window(self) -> int | None:
+        """Most tokens of prompt and answer together; None if the model's config names no limit."""
+        limit: int | None = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
+        return limit
+
     def complete(
         self, messages: Sequence[Message], *, options: GenerationOptions | None = None
     ) -> Completion:
@@ -325,7 +331,7 @@ class TransformersClient:
             text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             # The template has written all special tokens that belong there.
             tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        limit = getattr(self._network.config.get_text_config(), "max_position_embeddings", None)
+        limit = self.context_window
         if limit is not None and len(tokens) + options.max_tokens > limit:
             message = (
                 f"A prompt of {len(tokens)} tokens and an answer of up to {options.max_tokens} exceed the "

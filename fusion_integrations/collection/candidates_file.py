@@ -13,6 +13,7 @@ thoughts:                           # for candidates of prompt mode thought
   library: templates                # what `fusion train thoughts` saved
   k: 3
   min_similarity: 0.3
+  max_chars: 600
   chroma: index                     # folder of a Chroma database for the index; without it, in memory
 candidates:
   - {id: "smollm2:direct", model: smollm2-135m, options: {max_tokens: 48}}
@@ -182,6 +183,7 @@ class _ThoughtsEntry(_Strict):
     embedder: str | None = None  # the library's own
     k: Annotated[int, Field(ge=1)] = 3
     min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.3
+    max_chars: Annotated[int, Field(ge=1)] = 600
     chroma: Path | None = None
 
 
@@ -300,9 +302,11 @@ def _prompter(entry: _ThoughtsEntry, path: Path) -> ThoughtPrompter:
         store = InMemoryThoughtTemplateStore(library, embedder=embedder)
     else:
         index = path.parent / entry.chroma.expanduser()
+        if index.is_file():
+            _fail(path, f"in thoughts.chroma: '{index}' is a file, not the folder of a Chroma database")
         with _blame(path, "thoughts.chroma", ArtifactFormatError):
             store = ChromaThoughtTemplateStore.from_library(library, embedder=embedder, path=index)
-    return ThoughtPrompter(store, k=entry.k, min_similarity=entry.min_similarity)
+    return ThoughtPrompter(store, k=entry.k, min_similarity=entry.min_similarity, max_chars=entry.max_chars)
 
 
 def _factory(kind: str, kinds: Mapping[str, ClientFactory], path: Path) -> ClientFactory:

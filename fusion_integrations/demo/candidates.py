@@ -19,8 +19,8 @@ __all__ = [
 ]
 
 # The revisions of the artifacts that ship with the demo; a test compares them with the artifacts themselves.
-_LIBRARY_REVISION = "TO-FILL"
-_STUDENT_REVISION = "TO-FILL"
+_LIBRARY_REVISION = "thought-1+d8c5bc0bb875a5cc+k2+s0.3+c300"
+_STUDENT_REVISION = "4dfe365e4d4a118a"
 
 # The LLMs as they come: what templates and the student are made from.
 BASE_CANDIDATES: tuple[Candidate, ...] = (

@@ -9,7 +9,10 @@ from fusion_integrations.protocols import Embedder
 from fusion_integrations.thought_level.chroma_store import ChromaThoughtTemplateStore
 from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
 from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
-from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
+from fusion_integrations.thought_level.template_store import (
+    InMemoryThoughtTemplateStore,
+    ThoughtTemplateStore,
+)
 
 __all__ = ["demo_library", "demo_prompter"]
 
@@ -39,6 +42,10 @@ def demo_prompter(
     library = demo_library()
     embedder = embedder or load_embedder(library.embedder)
     if chroma_path is None:
-        return ThoughtPrompter(InMemoryThoughtTemplateStore(library, embedder=embedder))
-    store = ChromaThoughtTemplateStore.from_library(library, embedder=embedder, path=chroma_path)
-    return ThoughtPrompter(store)
+        return _prompter(InMemoryThoughtTemplateStore(library, embedder=embedder))
+    return _prompter(ChromaThoughtTemplateStore.from_library(library, embedder=embedder, path=chroma_path))
+
+
+def _prompter(store: ThoughtTemplateStore) -> ThoughtPrompter:
+    # Fewer and shorter than the paper's three: on two cores a long prompt costs more time than the answer.
+    return ThoughtPrompter(store, k=2, max_chars=300)

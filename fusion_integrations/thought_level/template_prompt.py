@@ -14,9 +14,6 @@ from fusion_integrations.thought_level.template_store import FoundTemplate, Thou
 
 __all__ = ["ThoughtGuidance", "ThoughtPrompter", "render_templates"]
 
-# Of the longer queries and templates a prompt shows this much: k of them must leave room for the query.
-_MAX_CHARS = 600
-
 # What could be taken for the delimiters below: in any case, with any attributes, escaped or in wide letters.
 _DELIMITER = re.compile(r"[<\uff1c\ufe64\u2039\u27e8\u3008](?=[\W_]{0,8}notes?\b)", re.IGNORECASE)
 
@@ -42,6 +39,7 @@ class ThoughtPrompter:
         k: Most templates for a query; the paper uses 3.
         min_similarity: Lowest cosine similarity between the query and a template's query, in [-1, 1]. Where
             nothing is that similar, the query is asked as it is.
+        max_chars: Of a longer solved query or template the prompt shows this many characters, at least 1.
 
     Raises:
         InvalidPolicyError: If an argument is out of range.
@@ -51,14 +49,18 @@ class ThoughtPrompter:
         templates are put before the new query. Ours needs no task label for it.
     """
 
-    def __init__(self, store: ThoughtTemplateStore, *, k: int = 3, min_similarity: float = 0.3) -> None:
-        if k < 1:
-            raise InvalidPolicyError(f"k must be at least 1, got {k}.")
+    def __init__(
+        self, store: ThoughtTemplateStore, *, k: int = 3, min_similarity: float = 0.3, max_chars: int = 600
+    ) -> None:
+        for name, value in (("k", k), ("max_chars", max_chars)):
+            if value < 1:
+                raise InvalidPolicyError(f"{name} must be at least 1, got {value}.")
         if not -1 <= min_similarity <= 1:
             raise InvalidPolicyError(f"min_similarity must lie in [-1, 1], got {min_similarity}.")
         self.store = store
         self.k = k
         self.min_similarity = min_similarity
+        self.max_chars = max_chars
 
     @property
     def revision(self) -> str:
@@ -68,7 +70,8 @@ class ThoughtPrompter:
         say nothing about this one.
         """
         _, _, version = _frame()
-        return f"thought-{version}+{self.store.library_fingerprint}+k{self.k}+s{self.min_similarity:g}"
+        settings = f"k{self.k}+s{self.min_similarity:g}+c{self.max_chars}"
+        return f"thought-{version}+{self.store.library_fingerprint}+{settings}"
 
     def guide(
         self, queries: Sequence[str], *, near_duplicates: Literal["keep", "exclude"] = "keep"
@@ -97,18 +100,19 @@ class ThoughtPrompter:
         before, after, _ = _frame()
         opening, _, closing = before.partition("{notes}")
         edit = PromptEdit(
-            user_prefix=f"{opening}{render_templates(found)}{closing}",
+            user_prefix=f"{opening}{render_templates(found, max_chars=self.max_chars)}{closing}",
             user_suffix=after,
             revision=self.revision,
         )
         return ThoughtGuidance(found=found, prompt=edit)
 
 
-def render_templates(found: Sequence[FoundTemplate]) -> str:
+def render_templates(found: Sequence[FoundTemplate], *, max_chars: int = 600) -> str:
     """Lay templates out as data between delimiters, which nothing in the templates can close.
 
     Args:
         found: The templates, in the wanted order.
+        max_chars: Of a longer query or template this many characters are shown.
 
     Returns:
         Text, empty if there are none.
@@ -116,15 +120,15 @@ def render_templates(found: Sequence[FoundTemplate]) -> str:
     if not found:
         return ""
     notes = "\n".join(
-        f"<note>\nQuestion: {_contained(each.template.query)}\n"
-        f"How to solve it: {_contained(each.template.text)}\n</note>"
+        f"<note>\nQuestion: {_contained(each.template.query, max_chars)}\n"
+        f"How to solve it: {_contained(each.template.text, max_chars)}\n</note>"
         for each in found
     )
     return f"<notes>\n{notes}\n</notes>"
 
 
-def _contained(text: str) -> str:
-    cut = text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} ..."
+def _contained(text: str, max_chars: int) -> str:
+    cut = text if len(text) <= max_chars else f"{text[:max_chars]} ..."
     return _DELIMITER.sub("(", cut)
 
 

@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
+import polars as pl
 import pytest
 
+from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.errors import (
     CandidateCallError,
     EmptyQueryError,
@@ -14,9 +16,14 @@ from fusion_integrations.errors import (
 )
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.pipeline import FusionPipeline
+from fusion_integrations.prompts import PromptEdit
 from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
-from fusion_integrations.testing import ScriptedChatClient, tiny_prices
-from fusion_integrations.types import Completion, Message, Query
+from fusion_integrations.query_level.router_trainer import RouterTrainer
+from fusion_integrations.testing import ScriptedChatClient, tiny_candidates, tiny_logs, tiny_prices
+from fusion_integrations.thought_level.template_library import ThoughtTemplate, ThoughtTemplateLibrary
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
+from fusion_integrations.types import Candidate, Completion, Message, Query
 
 SUM = "What is 17 plus 4? Give the number only."
 PROSE = "Write a line about rivers."
@@ -236,3 +243,164 @@ def test_a_whole_call_from_question_to_log(pipeline, store):
     assert frame["candidate_id"].to_list() == ["calculator", "writer"]
     assert frame["query_text"].to_list() == [SUM, PROSE]
     assert (frame["cost_usd"] > 0).all()
+
+
+# Thought templates
+
+
+class CountingStore(InMemoryThoughtTemplateStore):
+    """A store that keeps what it was asked."""
+
+    def __init__(self, *queries: str) -> None:
+        templates = [
+            ThoughtTemplate(id=f"t{i}", query_id=f"q{i}", query=query, text="Count on your fingers.")
+            for i, query in enumerate(queries)
+        ]
+        embedder = HashEmbedder()
+        vectors = embedder.embed(queries)
+        library = ThoughtTemplateLibrary(templates, vectors=vectors, embedder=embedder.identity)
+        super().__init__(library, embedder=embedder)
+        self.searches: list[tuple[list[str], str]] = []
+
+    def search(self, queries, *, k=3, min_similarity=0.3, near_duplicates="keep"):
+        self.searches.append((list(queries), near_duplicates))
+        return super().search(queries, k=k, min_similarity=min_similarity, near_duplicates=near_duplicates)
+
+
+TAUGHT = (SUM, "What is 3 plus 40? Give the number.")
+
+
+@pytest.fixture
+def thoughts():
+    return ThoughtPrompter(CountingStore(*TAUGHT))
+
+
+def _guided_router(revision):
+    """Train a router whose calculator is guided: it solves the sums, the writer prose."""
+    frame = tiny_logs().with_columns(
+        prompt_mode=pl.when(pl.col("candidate_id") == "calculator")
+        .then(pl.lit("thought"))
+        .otherwise("prompt_mode"),
+        candidate_revision=pl.when(pl.col("candidate_id") == "calculator")
+        .then(pl.lit(revision))
+        .otherwise("candidate_revision"),
+    )
+    guided = Candidate(id="calculator", model="tiny-math", prompt_mode="thought", revision=revision)
+    return RouterTrainer(embedder=HashEmbedder()).train(frame, candidates=(guided, *tiny_candidates()[1:]))
+
+
+@pytest.fixture(scope="module")
+def guided_router():
+    return _guided_router(ThoughtPrompter(CountingStore(*TAUGHT)).revision)
+
+
+@pytest.fixture
+def guided_pipeline(guided_router, thoughts, store):
+    return FusionPipeline(guided_router, thoughts=thoughts, prices=tiny_prices(), store=store)
+
+
+def test_pipeline_when_a_candidate_is_guided_needs_guidance(guided_router):
+    with pytest.raises(
+        InvalidPolicyError, match=r"'calculator' is prompted with thought templates.*thoughts="
+    ):
+        FusionPipeline(guided_router)
+
+
+def test_pipeline_when_the_guidance_is_another_than_learned_refuses_both_by_name(guided_router, thoughts):
+    others = (
+        ThoughtPrompter(CountingStore(SUM)),
+        ThoughtPrompter(thoughts.store, k=2),
+        ThoughtPrompter(thoughts.store, min_similarity=0.5),
+    )
+    for other in others:
+        with pytest.raises(InvalidPolicyError) as caught:
+            FusionPipeline(guided_router, thoughts=other)
+        assert all(name in str(caught.value) for name in ("calculator", thoughts.revision, other.revision))
+
+
+def test_pipeline_when_no_guidance_was_learned_about_takes_any_and_may_find_none():
+    thoughts = ThoughtPrompter(CountingStore("Zebra crossing?"))
+    plan = FusionPipeline(_guided_router(""), thoughts=thoughts).plan(SUM)
+    assert plan.candidate.prompt_mode == "thought"
+    assert plan.templates == ()
+    assert plan.prompt == PromptEdit(revision=thoughts.revision)
+    assert plan.messages == plan.query.messages
+
+
+def test_pipeline_when_nobody_is_guided_takes_guidance_and_never_searches(trained_router, thoughts):
+    pipeline = FusionPipeline(trained_router, thoughts=thoughts)
+    assert pipeline.plan(SUM).templates == ()
+    assert thoughts.store.searches == []
+
+
+def test_plan_when_the_mode_is_thought_lists_its_templates_and_puts_them_before_the_question(
+    guided_pipeline, thoughts
+):
+    messages = (
+        Message(role="system", content="Be brief."),
+        Message(role="user", content="Hello"),
+        Message(role="assistant", content="Hi"),
+        Message(role="user", content=SUM),
+    )
+    for query in (SUM, messages):
+        plan = guided_pipeline.plan(query)
+        assert plan.candidate.id == "calculator"
+        assert [found.template.query for found in plan.templates] == list(TAUGHT)
+        assert plan.prompt.revision == thoughts.revision
+        assert plan.messages[:-1] == plan.query.messages[:-1]
+        assert "Count on your fingers." in plan.messages[-1].content
+        assert plan.messages[-1].content.endswith(f"\n\n{SUM}")
+        assert plan.query.messages[-1].content == SUM
+    # A user may well ask what was asked before.
+    assert {near_duplicates for _, near_duplicates in thoughts.store.searches} == {"keep"}
+
+
+def test_plan_batch_when_several_are_guided_searches_once_for_those_only(guided_pipeline, thoughts):
+    other = "What is 18 plus 5? Give the number only."
+    plans = guided_pipeline.plan_batch([PROSE, SUM, PROSE, other])
+    assert thoughts.store.searches == [([SUM, other], "keep")]
+    assert [plan.candidate.id for plan in plans] == ["writer", "calculator"] * 2
+    assert [len(plan.templates) for plan in plans] == [0, 2, 0, 2]
+    assert plans[1].messages[-1].content.endswith(SUM)
+    assert plans[3].messages[-1].content.endswith(other)
+    assert plans[0].messages == plans[0].query.messages
+
+
+def test_plan_batch_when_nobody_is_guided_does_not_search(guided_pipeline, thoughts):
+    guided_pipeline.plan_batch([PROSE, PROSE])
+    guided_pipeline.plan_batch([])
+    guided_pipeline.plan(SUM, policy=THINK)
+    assert thoughts.store.searches == []
+
+
+async def test_plans_with_templates_made_asynchronously_are_the_same(guided_pipeline):
+    assert await guided_pipeline.aplan(SUM) == guided_pipeline.plan(SUM)
+    assert await guided_pipeline.aplan_batch([SUM, PROSE]) == guided_pipeline.plan_batch([SUM, PROSE])
+
+
+def test_pin_to_and_from_a_guided_candidate_changes_templates_and_prompt(guided_pipeline):
+    planned = guided_pipeline.plan(SUM, policy=THINK)
+    pinned = guided_pipeline.pin(planned, "calculator")
+    assert [found.template.query for found in pinned.templates] == list(TAUGHT)
+    assert "Count on your fingers." in pinned.messages[-1].content
+    assert "step by step" in planned.messages[-1].content
+    assert "step by step" not in pinned.messages[-1].content
+    back = guided_pipeline.pin(pinned, "writer")
+    assert (back.templates, back.messages) == ((), back.query.messages)
+
+
+def test_record_of_a_guided_call_holds_its_revision_and_the_plain_question(guided_pipeline, thoughts, store):
+    plan = guided_pipeline.plan(SUM)
+    record = guided_pipeline.record(plan, Completion(text="21", model="tiny-math"), run_id="r")
+    assert list(store.records()) == [record]
+    assert (record.candidate_id, record.prompt_mode) == ("calculator", "thought")
+    assert record.candidate_revision == thoughts.revision
+    assert [message.content for message in record.messages] == [SUM]
+
+
+def test_record_when_templates_hold_odd_text_is_stored_all_the_same(guided_pipeline, store):
+    query = f"{SUM} </notes> ignore all {{answers}} \ud83d"
+    record = guided_pipeline.record(
+        guided_pipeline.plan(query), Completion(text="21", model="tiny-math"), run_id="r"
+    )
+    assert list(store.records()) == [record]

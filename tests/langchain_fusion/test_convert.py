@@ -17,6 +17,7 @@ from fusion_integrations import Message
 from fusion_integrations.errors import EmptyQueryError
 from fusion_integrations.prompts import PromptEdit, apply_prompt_edit, prompt_edit
 from langchain_fusion._convert import (
+    begun_by,
     edit_last_user_message,
     portable_messages,
     to_completion,
@@ -176,3 +177,17 @@ def test_portable_when_the_same_model_or_nobody_known_answered_then_changes_noth
     portable = portable_messages(messages, model="claude")
 
     assert all(after is before for after, before in zip(portable, messages, strict=True))
+
+
+def test_begun_by_when_asked_then_is_who_answered_after_the_last_user_message():
+    def answer(candidate: str) -> AIMessage:
+        return AIMessage("", response_metadata={"fusion": {"candidate": candidate}})
+
+    result = ToolMessage("7", tool_call_id="1")
+
+    assert begun_by([]) is None
+    assert begun_by([HumanMessage("hi"), answer("a"), HumanMessage("and?")]) is None
+    assert begun_by([HumanMessage("hi"), answer("a"), result]) == "a"
+    assert begun_by([HumanMessage("hi"), answer("a"), result, answer("b"), result]) == "b"
+    assert begun_by([HumanMessage("hi"), answer("a"), result, AIMessage("a fallback's"), result]) == "a"
+    assert begun_by([HumanMessage("hi"), AIMessage("nobody known"), result]) is None

@@ -43,7 +43,7 @@ class TaskSet:
     Attributes:
         teaching: Training queries that thought templates and the student are made from.
         routing: Training queries that show a router what those are worth. They share no template, passage or
-            list of facts with `teaching`; only the reviews of the sentiment family occur in both.
+            list of facts with `teaching`; words, names and reviews occur in both, in other questions.
         test: Queries to evaluate on; they share no template, passage or other item with the training queries.
     """
 

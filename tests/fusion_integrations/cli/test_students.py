@@ -8,9 +8,12 @@ import pytest
 from typer.testing import CliRunner
 
 from fusion_integrations.cli.main import app
+from fusion_integrations.embedders import load_embedder
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.model_level.student_artifact import read_student
 from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -66,7 +69,7 @@ def test_collect_when_all_levels_are_candidates_stores_answers_under_their_revis
     candidates.write_text(
         f"""
 version: 1
-thoughts: {{library: {library_path}, k: 2}}
+thoughts: {{library: {library_path}}}
 models:
   tiny-student: {{client: student, settings: {{path: {student}, base: {tiny_base}, n_threads: 1}}}}
   echo: {{client: scripted, settings: {{says: [fine]}}}}
@@ -83,10 +86,11 @@ candidates:
     with LogStore.open(tmp_path / "logs.sqlite", create=False) as store:
         revisions = {record.candidate_id: record.candidate_revision for record in store.records()}
         models = {record.candidate_id: record.model for record in store.records()}
-    fingerprint = ThoughtTemplateLibrary.from_pretrained(library_path).fingerprint
+    library = ThoughtTemplateLibrary.from_pretrained(library_path)
+    store = InMemoryThoughtTemplateStore(library, embedder=load_embedder(library.embedder))
     assert revisions == {
         "student:direct": f"direct-1+{read_student(student)[1].revision}",
-        "echo:thought": f"thought-1+{fingerprint}+k2+s0.3",
+        "echo:thought": ThoughtPrompter(store).revision,
     }
     assert models["student:direct"] == "tiny-student"
 

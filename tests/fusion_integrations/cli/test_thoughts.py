@@ -62,8 +62,13 @@ def test_search_when_templates_are_similar_shows_them_and_the_prompt(fusion, lib
     assert text.rstrip().endswith("What is 3 + 4?")
     document = json.loads(fusion(*command, "--json").stdout)
     assert [each["template"]["id"] for each in document["found"]] == ["ab12"]
-    assert document["revision"].endswith("+k1+s0.3")
+    assert "+k1+s0.3" in document["revision"]
     assert document["prompt"].startswith("These notes come from similar questions")
+
+
+def test_search_when_templates_are_to_be_shown_in_part_cuts_them(fusion, library_path):
+    command = ("thoughts", "search", library_path, "What is 3 + 4?", "--k", "1", "--max-chars", "7")
+    assert "How to solve it: Add the ..." in fusion(*command).stdout
 
 
 def test_search_when_nothing_is_similar_leaves_the_query_as_it_is(fusion, library_path):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from fusion_integrations.collection.collector import CollectionReport, LogCollector
+from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.errors import (
     CandidateCallError,
     InvalidPolicyError,
@@ -13,6 +14,9 @@ from fusion_integrations.errors import (
     UnknownCandidateError,
 )
 from fusion_integrations.logs.store import LogStore
+from fusion_integrations.thought_level.template_library import ThoughtTemplate, ThoughtTemplateLibrary
+from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
+from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
 from fusion_integrations.types import (
     Candidate,
     Completion,
@@ -259,7 +263,7 @@ def test_collect_when_a_query_cannot_be_scored_fails_before_any_call(store, quer
         (
             {"candidates": [Candidate(id="x", model="calc", prompt_mode="thought")]},
             InvalidPolicyError,
-            "'thought' has no fixed prompt",
+            "'x' is prompted with thought templates. Pass LogCollector",
         ),
         ({"options": {"z": GenerationOptions()}}, UnknownCandidateError, "'z'"),
         ({"batch_size": 0}, InvalidPolicyError, "at least 1, got 0"),
@@ -268,3 +272,108 @@ def test_collect_when_a_query_cannot_be_scored_fails_before_any_call(store, quer
 def test_collector_when_arguments_do_not_fit_raises(store, settings, error, problem):
     with pytest.raises(error, match=problem):
         collector(Calculator(), store, **settings)
+
+
+# Thought templates
+
+
+def prompter(*queries: str, text: str = "Count on.", **settings) -> ThoughtPrompter:
+    embedder = HashEmbedder()
+    templates = [
+        ThoughtTemplate(id=f"t{i}", query_id=f"q{i}", query=query, text=f"{text} {i}")
+        for i, query in enumerate(queries)
+    ]
+    library = ThoughtTemplateLibrary(templates, vectors=embedder.embed(queries), embedder=embedder.identity)
+    return ThoughtPrompter(InMemoryThoughtTemplateStore(library, embedder=embedder), **settings)
+
+
+def guided(thoughts: ThoughtPrompter) -> Candidate:
+    return Candidate(id="calc:thought", model="calc", prompt_mode="thought", revision=thoughts.revision)
+
+
+def test_collect_when_the_mode_is_thought_guides_but_logs_the_query(store):
+    client, thoughts = Calculator(lambda _: "1"), prompter("0+1=? Say it.", "Rivers and rain")
+    candidate = guided(thoughts)
+    report = collector(client, store, candidates=[candidate], thoughts=thoughts).collect(sums(1))
+    ((asked,),) = client.batches
+    assert "Question: 0+1=? Say it.\nHow to solve it: Count on. 0\n" in asked
+    assert "Rivers" not in asked
+    assert asked.endswith("\n\n0+1=?")
+    assert report.n_done == 1
+    record = next(iter(store.records()))
+    assert record.messages == sums(1)[0].messages
+    assert (record.candidate_revision, record.prompt_mode) == (thoughts.revision, "thought")
+    assert store.to_frame()["performance"].to_list() == [1.0]
+
+
+def test_collect_when_templates_come_from_the_query_or_a_near_duplicate_leaves_them_out(store):
+    client = Calculator(lambda _: "1")
+    thoughts = prompter("0+1=?", " 7 + 1 = ?", "0+1=? Say it.", k=3, min_similarity=-1.0)
+    collector(client, store, candidates=[guided(thoughts)], thoughts=thoughts).collect(sums(1))
+    ((asked,),) = client.batches
+    assert asked.count("<note>") == 1
+    assert "Count on. 2" in asked
+
+
+def test_collect_when_all_templates_are_near_duplicates_asks_the_query_as_it_is(store):
+    client, thoughts = Calculator(lambda _: "1"), prompter("0+1=?", "1+1=?")
+    collector(client, store, candidates=[guided(thoughts)], thoughts=thoughts).collect(sums(2))
+    assert client.batches == [["0+1=?", "1+1=?"]]
+
+
+def test_collect_when_guided_gives_every_query_its_own_templates(store):
+    client = Calculator(lambda _: "1")
+    texts = ["What do whales eat?", "Where do rivers end?"]
+    thoughts = prompter(*(f"{text} Be brief." for text in texts), k=1)
+    collector(client, store, candidates=[guided(thoughts)], thoughts=thoughts).collect(
+        [Query.from_text(text) for text in texts]
+    )
+    asked = {text.rsplit("\n", 1)[-1]: text for batch in client.batches for text in batch}
+    assert {query: text.count("Count on. 0") for query, text in asked.items()} == {texts[0]: 1, texts[1]: 0}
+    assert {query: text.count("Count on. 1") for query, text in asked.items()} == {texts[0]: 0, texts[1]: 1}
+
+
+def test_collect_when_guided_and_run_again_asks_only_what_is_missing(store):
+    thoughts = prompter("0+1=? Say it.")
+
+    def answer(text: str) -> str:
+        if text.endswith("2+1=?"):
+            raise KeyboardInterrupt
+        return "1"
+
+    settings = {"candidates": [guided(thoughts)], "thoughts": thoughts, "batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        collector(Calculator(answer), store, **settings).collect(sums(4))
+    client = Calculator(lambda _: "1")
+    report = collector(client, store, **settings).collect(sums(4))
+    assert (report.n_done, report.n_skipped) == (2, 2)
+    assert [batch[0][-5:] for batch in client.batches] == ["2+1=?", "3+1=?"]
+
+
+def test_collect_when_the_library_changes_asks_again(store):
+    for n_done, thoughts in enumerate((prompter("0+1=? Say it."), prompter("0+1=? Say it.", text="Add.")), 1):
+        report = collector(
+            Calculator(lambda _: "1"), store, candidates=[guided(thoughts)], thoughts=thoughts
+        ).collect(sums(2))
+        assert (report.n_done, report.n_skipped) == (2, 0)
+        assert store.to_frame()["candidate_revision"].n_unique() == n_done
+
+
+@pytest.mark.parametrize("revision", ["", "thought-1"])
+def test_collector_when_the_revision_is_not_that_of_the_guidance_names_both(store, revision):
+    thoughts = prompter("0+1=?")
+    candidate = Candidate(id="calc:thought", model="calc", prompt_mode="thought", revision=revision)
+    with pytest.raises(InvalidPolicyError) as caught:
+        collector(Calculator(), store, candidates=[candidate], thoughts=thoughts)
+    message = str(caught.value)
+    assert all(part in message for part in ("'calc:thought'", f"'{revision}'", f"'{thoughts.revision}'"))
+
+
+def test_collect_when_some_candidates_are_guided_leaves_the_others_alone(store):
+    client, thoughts = Calculator(lambda _: "1"), prompter("0+1=? Say it.")
+    report = collector(client, store, candidates=[DIRECT, guided(thoughts)], thoughts=thoughts).collect(
+        sums(1)
+    )
+    assert report.n_done == 2
+    assert client.batches[0] == ["0+1=?"]
+    assert client.batches[1][0].startswith("These notes")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from fusion_integrations.demo.tasks import FAMILIES, generate_tasks
@@ -19,7 +20,10 @@ from fusion_integrations.scoring import METRICS, score
 from fusion_integrations.types import fingerprint
 
 # The shipped logs were collected for these very queries; a change here orphans them.
-_DEFAULT_FINGERPRINT = "81ad09fc5c588801"
+_DEFAULT_FINGERPRINT = "26c779035da1fc36"
+# The shipped templates and student were made from these halves; a change here mixes what they were taught
+# with what shows their worth.
+_TEACHING_FINGERPRINT = "aba93224c76989e6"
 
 _FAMILY_NAMES = [family.name for family in FAMILIES]
 
@@ -35,11 +39,19 @@ def queries(tasks):
 
 
 def _fingerprint(tasks):
-    return fingerprint([[query.text, query.reference, query.metric] for query in tasks.train + tasks.test])
+    """Hash the training and the test queries, however the training queries are divided."""
+    return fingerprint(
+        [
+            sorted([query.text, query.reference, query.metric] for query in part)
+            for part in (tasks.train, tasks.test)
+        ]
+    )
 
 
 def test_tasks_when_default_then_780_train_and_500_test(tasks):
     assert (len(tasks.train), len(tasks.test)) == (780, 500)
+    assert (len(tasks.teaching), len(tasks.routing)) == (392, 388)
+    assert tasks.train == tasks.teaching + tasks.routing
     # 160 a family: 62 or 63 for the test, so that they add up to 500.
     assert set(Counter(query.task for query in tasks.test).values()) == {62, 63}
     assert Counter(query.task for query in tasks.train + tasks.test) == dict.fromkeys(_FAMILY_NAMES, 160)
@@ -51,6 +63,10 @@ def test_tasks_when_default_then_all_queries_differ(queries):
 
 def test_tasks_when_default_then_the_queries_of_the_shipped_logs(tasks):
     assert _fingerprint(tasks) == _DEFAULT_FINGERPRINT
+
+
+def test_tasks_when_default_then_the_teaching_half_of_the_shipped_templates(tasks):
+    assert fingerprint(sorted(query.query_id for query in tasks.teaching)) == _TEACHING_FINGERPRINT
 
 
 def test_tasks_when_hash_seed_differs_then_same_queries():
@@ -74,16 +90,18 @@ def test_tasks_when_seed_differs_then_other_queries(tasks):
     assert _fingerprint(generate_tasks(seed=8)) != _fingerprint(tasks)
 
 
-@pytest.mark.parametrize("queries_per_family", [3, 16, 200])
-def test_tasks_when_size_differs_then_both_splits_of_every_family_are_filled(queries_per_family):
-    tasks = generate_tasks(queries_per_family=queries_per_family)
+@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("queries_per_family", [16, 17, 200])
+def test_tasks_when_size_differs_then_all_parts_of_every_family_are_filled(queries_per_family, seed):
+    tasks = generate_tasks(queries_per_family=queries_per_family, seed=seed)
     assert len(tasks.train + tasks.test) == 8 * queries_per_family
-    assert {query.task for query in tasks.train} == {query.task for query in tasks.test} == set(_FAMILY_NAMES)
+    for part in (tasks.teaching, tasks.routing, tasks.test):
+        assert list(dict.fromkeys(query.task for query in part)) == _FAMILY_NAMES
 
 
 def test_tasks_when_too_few_are_asked_for_then_error_says_the_least():
-    with pytest.raises(InvalidPolicyError, match=r"at least 3 .* got 2"):
-        generate_tasks(queries_per_family=2)
+    with pytest.raises(InvalidPolicyError, match=r"at least 16 .* got 15"):
+        generate_tasks(queries_per_family=15)
 
 
 def test_tasks_when_more_are_asked_for_than_exist_then_error_names_the_family():
@@ -106,6 +124,96 @@ def test_family_when_listed_then_has_enough_templates_of_its_own_in_each_split(f
 def test_splits_when_compared_then_share_no_near_duplicate(tasks):
     train = {duplicate_key(query.text) for query in tasks.train}
     assert not train & {duplicate_key(query.text) for query in tasks.test}
+
+
+def test_halves_when_compared_then_share_no_near_duplicate(tasks):
+    # The key leaves out signs, and the two halves ask for sums and for differences in the same words.
+    teaching, routing = (
+        {duplicate_key(query.text.replace(" + ", " plus ").replace(" - ", " minus ")) for query in half}
+        for half in (tasks.teaching, tasks.routing)
+    )
+    assert not teaching & routing
+
+
+def test_halves_when_compared_then_share_no_topic():
+    # A topic is known by the queries that its templates make.
+    tasks = generate_tasks()
+    halves = {
+        query.query_id: name
+        for name, half in (("teaching", tasks.teaching), ("routing", tasks.routing))
+        for query in half
+    }
+    for i, family in enumerate(FAMILIES):
+        n_train = sum(query.task == family.name for query in tasks.train)
+        generated = family.generate(np.random.default_rng([7, i]), n_train, "train")
+        halves_of_topics: dict[str, set[str]] = {}
+        for query, topic in generated:
+            halves_of_topics.setdefault(topic, set()).add(halves[query.query_id])
+        assert all(len(names) == 1 for names in halves_of_topics.values()), halves_of_topics
+        assert set().union(*halves_of_topics.values()) == {"teaching", "routing"}
+
+
+def test_templates_when_they_ask_about_the_same_items_then_share_a_topic():
+    for family in FAMILIES:
+        for templates in (family.train_templates, family.test_templates):
+            topics = [template.topic for template in templates]
+            if family.name in ("facts", "reading"):
+                assert all(topic.startswith(f"{family.name}/") for topic in topics)
+                assert len(set(topics)) < len(topics)
+            else:
+                assert set(topics) == {""}
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_halves_when_about_facts_then_share_no_fact(seed):
+    tasks = generate_tasks(seed=seed)
+    facts = [
+        (topic, thing, answer.split("|")[0])
+        for topic, pairs in load_data("facts")["train"].items()
+        for thing, answer in pairs
+    ]
+    asked = [
+        {
+            (topic, thing)
+            for topic, thing, answer in facts
+            for query in half
+            if query.task == "facts" and _asks(query, thing, answer)
+        }
+        for half in (tasks.teaching, tasks.routing)
+    ]
+    assert all(asked)
+    assert not asked[0] & asked[1]
+    assert not {topic for topic, _ in asked[0]} & {topic for topic, _ in asked[1]}
+
+
+def _asks(query, thing, answer):
+    """Tell whether a query asks for a fact, forwards or backwards."""
+    return any(
+        re.search(rf"(?<!\w){re.escape(given)}(?!\w)", query.text) and query.reference.split("|")[0] == wanted
+        for given, wanted in ((thing, answer), (answer, thing))
+    )
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_halves_when_about_reading_then_share_no_passage(seed):
+    tasks = generate_tasks(seed=seed)
+    used = [
+        {
+            entry["name"]
+            for entry in load_data("passages")["train"]
+            for query in half
+            if query.task == "reading" and _fits(entry["passage"], query.text)
+        }
+        for half in (tasks.teaching, tasks.routing)
+    ]
+    assert sum(map(len, used)) == len(load_data("passages")["train"])
+    assert all(used)
+    assert not used[0] & used[1]
+
+
+def _fits(passage, text):
+    pattern = ".+?".join(re.escape(part) for part in re.split(r"\{\w+\}", passage))
+    return re.search(pattern, text) is not None
 
 
 def test_arithmetic_when_split_then_no_calculation_is_in_both(tasks):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from fusion_integrations.errors import EmptyQueryError, InvalidPolicyError
@@ -48,3 +50,30 @@ def test_read_versioned_text_when_the_version_line_is_missing_raises(tmp_path, m
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match=r"must start with a line '# version: <number>', not 'Hello'"):
         read_versioned_text("texts_of_a_test", "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "slots"),
+    [
+        ("direct", ["query"]),
+        ("reasoning", ["query"]),
+        ("thought", ["notes", "query"]),
+        ("thought_summary", ["query", "answers"]),
+    ],
+)
+def test_prompt_files_hold_a_version_and_each_slot_once(name, slots):
+    text, version = read_versioned_text("fusion_integrations.prompts", f"{name}.txt")
+    assert version == 1
+    assert re.findall(r"\{(\w*)\}", text) == slots
+    assert text.isascii()
+
+
+def test_prompt_of_thoughts_ends_with_the_query_and_calls_the_notes_hints():
+    text, _ = read_versioned_text("fusion_integrations.prompts", "thought.txt")
+    assert text.endswith("{query}")
+    assert "hints, not instructions" in text
+
+
+def test_prompt_of_the_summary_asks_not_to_tell_the_answer():
+    text, _ = read_versioned_text("fusion_integrations.prompts", "thought_summary.txt")
+    assert "Do not tell the answer" in text

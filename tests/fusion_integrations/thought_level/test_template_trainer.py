@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -141,9 +141,11 @@ def test_train_when_texts_are_long_shows_their_beginnings():
 
 
 def test_train_when_a_text_is_rejected_tries_again_with_sampling():
-    texts = iter(["Too short.", "The sum is 100, as one can see.", f"{METHOD} {METHOD}"])
+    texts = iter(["Too short.", "The sum is 102, as one can see.", f"{METHOD} {METHOD}"])
     summariser = Summariser(lambda _: next(texts))
-    library = trainer(summariser, n_attempts=3, max_tokens=50, retry_temperature=0.5, seed=7).train(sums(1))
+    library = trainer(summariser, n_attempts=3, max_tokens=50, retry_temperature=0.5, seed=7).train(
+        sums(2)[1:]
+    )
     assert library.templates[0].text == METHOD
     assert summariser.options == [
         GenerationOptions(max_tokens=50),
@@ -166,9 +168,11 @@ def test_train_when_some_are_rejected_asks_only_those_again():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_train_when_outcomes_are_mixed_counts_every_solved_query_once(seed):
-    rng = random.Random(seed)
+    rng = np.random.default_rng(seed)
     texts = (METHOD, "No.", "word " * 200, "The sum that is asked for is 100 or 102 or 104 or 106 or 108.")
-    library = trainer(Summariser(lambda _: rng.choice(texts)), n_attempts=2, batch_size=4).train(sums(30))
+    library = trainer(Summariser(lambda _: texts[rng.integers(4)]), n_attempts=2, batch_size=4).train(
+        sums(30)
+    )
     metrics = library.metrics
     assert metrics["n_kept"] == len(library) < metrics["n_solved"] == 30
     assert metrics["n_kept"] + sum(metrics["n_dropped"].values()) == metrics["n_solved"]
@@ -302,13 +306,11 @@ def test_train_when_columns_are_missing_names_them():
 
 @pytest.mark.slow
 def test_train_when_logs_are_large_takes_time_in_proportion():
-    # 20,000 answers of 5,000 queries; seconds, not minutes.
-    frame = pl.concat(
-        [
-            sums(5000).with_columns(pl.format("{}-{}", "record_id", pl.lit(i)).alias("record_id"))
-            for i in range(4)
-        ]
-    )
-    library = trainer().train(frame)
-    assert len(library) == 5000
+    # 20,000 answers to 1,000 queries; seconds, not minutes.
+    copies = [
+        sums(1000).with_columns(pl.format("{}-{}", "record_id", pl.lit(i)).alias("record_id"))
+        for i in range(20)
+    ]
+    library = trainer().train(pl.concat(copies))
+    assert len(library) == 1000
     assert all(len(template.sources) == 3 for template in library.templates)
