@@ -110,6 +110,12 @@ def package_demo_log(store: str | Path, *, folder: Path | None = None) -> Path:
         NotEnoughLogsError: If an answer is missing or failed; says how many.
     """
     frame = load_logs(store).filter(pl.col("source") == DEMO_COLLECTION)
+    today = pl.DataFrame(
+        [(candidate.id, candidate.revision) for candidate in BASE_CANDIDATES + LEVEL_CANDIDATES],
+        schema={"candidate_id": pl.String, "candidate_revision": pl.String},
+        orient="row",
+    )
+    frame = frame.join(today, on=["candidate_id", "candidate_revision"], how="semi")
     tasks = generate_tasks()
     answered = frame.filter(pl.col("error").is_null() & pl.col("performance").is_not_null())
     wanted = len(tasks.train + tasks.test) * len(BASE_CANDIDATES)
