@@ -288,8 +288,8 @@ def _check_guidance(candidate: Candidate, thoughts: ThoughtPrompter | None) -> N
         raise InvalidPolicyError(message)
     if candidate.revision and candidate.revision != thoughts.revision:
         message = (
-            f"The router learned about '{candidate.id}' with guidance '{candidate.revision}', but the pipeline "
-            f"would give it '{thoughts.revision}'. Open the store of that library with those settings, or "
+            f"The router learned about '{candidate.id}' with guidance '{candidate.revision}', but the "
+            f"pipeline would give it '{thoughts.revision}'. Open the store of that library with those settings, or "
             "collect answers with the new guidance and retrain."
         )
         raise InvalidPolicyError(message)

@@ -168,6 +168,7 @@ def _templates_table(templates: Sequence[ThoughtTemplate]) -> Table:
         text_columns=("id", "task", "query", "template"),
         number_columns=("sources", "best score"),
     )
+    table.columns[0].no_wrap = True  # ids are there to be copied
     for template in templates:
         table.add_row(
             _printable(template.id),
@@ -208,6 +209,7 @@ def _found_table(found: Sequence[FoundTemplate]) -> Table:
     table = plain_table(
         "Templates found", text_columns=("id", "task", "query"), number_columns=("similarity",)
     )
+    table.columns[0].no_wrap = True
     for each in found:
         template = each.template
         table.add_row(

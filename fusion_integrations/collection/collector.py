@@ -74,8 +74,8 @@ class LogCollector:
 
     Raises:
         UnknownCandidateError: If a candidate's model has no client, or options name no candidate.
-        InvalidPolicyError: If a candidate is a tool, ids repeat, a candidate of mode `thought` has no guidance
-            or another than its revision names, or the batch size is below 1.
+        InvalidPolicyError: If a candidate is a tool, ids repeat, a candidate of mode `thought` has no
+            guidance or another than its revision names, or the batch size is below 1.
     """
 
     def __init__(

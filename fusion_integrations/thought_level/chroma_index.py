@@ -37,6 +37,7 @@ __all__ = [
     "build_index",
     "check_name",
     "find_index",
+    "is_current",
     "key_hash",
     "read_template",
 ]
@@ -93,11 +94,17 @@ class _Metadata(BaseModel):
 
 
 class _Switch(_Metadata):
-    """Metadata of the collection that tells which library is in use."""
+    """Metadata of the collection that tells which library is in use.
+
+    Attributes:
+        current: Name of its collection; empty before the first is complete.
+        current_id: Chroma's id of it: a like-named one that was made later is another.
+    """
 
     kind: Literal["fusion-thought-switch"]
     format_version: Literal[1]
-    current: str  # name of the collection; empty before the first is complete
+    current: str
+    current_id: str
 
 
 class Generation(_Metadata):
@@ -148,11 +155,11 @@ def build_index(library: ThoughtTemplateLibrary, *, client: ClientAPI, name: str
     Raises:
         ArtifactFormatError: If a collection of one of the names is something else.
     """
-    values = {"kind": "fusion-thought-switch", "format_version": 1, "current": ""}
+    values = {"kind": "fusion-thought-switch", "format_version": 1, "current": "", "current_id": ""}
     switch = client.get_or_create_collection(name, metadata=values, embedding_function=None)
     _Switch.of(switch)
     collection = _fill(library, client=client, name=name)
-    switch.modify(metadata=values | {"current": collection.name})
+    switch.modify(metadata=values | {"current": collection.name, "current_id": str(collection.id)})
     _delete_others(client, name=name, current=collection.name)
     return collection
 
@@ -172,20 +179,45 @@ def find_index(client: ClientAPI, name: str) -> Collection:
         ArtifactNotFoundError: If there is no complete index.
     """
     errors = require("chromadb.errors", extra="chroma")
-    repair = f"Build it: ChromaThoughtTemplateStore.from_library(library, ..., name='{name}')."
     for _ in range(_MAX_READS):
+        switch = _read_switch(client, name)
         try:
-            switch = _Switch.of(client.get_collection(name, embedding_function=None))
-        except errors.NotFoundError as error:
-            raise ArtifactNotFoundError(f"There is no index '{name}'. {repair}") from error
-        if not switch.current:
-            raise ArtifactNotFoundError(f"The index '{name}' was never completed. {repair}")
-        try:
-            return client.get_collection(switch.current, embedding_function=None)
-        except errors.NotFoundError:
-            continue  # another library was built meanwhile: read the switch again
-    message = f"The index '{name}' names the collection '{switch.current}', which is gone. {repair}"
-    raise ArtifactNotFoundError(message)
+            collection = client.get_collection(switch.current, embedding_function=None)
+        except errors.ChromaError as error:
+            problem: Exception | None = error
+        else:
+            if str(collection.id) == switch.current_id:
+                return collection
+            problem = None
+        # Another library was built meanwhile, most likely: read the switch again.
+    message = (
+        f"The collection '{switch.current}' of the index '{name}' cannot be opened: "
+        f"{problem or 'it is not the one that was completed'}. {_repair(name)}"
+    )
+    raise ArtifactNotFoundError(message) from problem
+
+
+def is_current(collection: Collection, *, client: ClientAPI, name: str) -> bool:
+    """Tell whether an index uses a collection still.
+
+    Chroma reads without a snapshot: a search while the collection is deleted may find a part of it. The switch
+    is turned before, so what was read was whole if this is true after reading.
+
+    Args:
+        collection: What was read.
+        client: Where it is.
+        name: Name of the index.
+
+    Returns:
+        False if another library was built, or the index deleted.
+
+    Raises:
+        ArtifactFormatError: If the collection of that name is something else by now.
+    """
+    try:
+        return _read_switch(client, name).current_id == str(collection.id)
+    except ArtifactNotFoundError:
+        return False
 
 
 def read_template(template_id: str, document: str | None, metadata: Mapping[str, Any]) -> ThoughtTemplate:
@@ -208,6 +240,21 @@ def read_template(template_id: str, document: str | None, metadata: Mapping[str,
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ArtifactFormatError(f"Its sources are no JSON: {error!r}.") from error
     return ThoughtTemplate.from_json(json.dumps(fields | {"id": template_id, "query": document}))
+
+
+def _read_switch(client: ClientAPI, name: str) -> _Switch:
+    errors = require("chromadb.errors", extra="chroma")
+    try:
+        switch = _Switch.of(client.get_collection(name, embedding_function=None))
+    except errors.NotFoundError as error:
+        raise ArtifactNotFoundError(f"There is no index '{name}'. {_repair(name)}") from error
+    if not switch.current:
+        raise ArtifactNotFoundError(f"The index '{name}' was never completed. {_repair(name)}")
+    return switch
+
+
+def _repair(name: str) -> str:
+    return f"Build it: ChromaThoughtTemplateStore.from_library(library, ..., name='{name}')."
 
 
 def _fill(library: ThoughtTemplateLibrary, *, client: ClientAPI, name: str) -> Collection:

@@ -19,6 +19,7 @@ from fusion_integrations.thought_level.chroma_index import (
     build_index,
     check_name,
     find_index,
+    is_current,
     key_hash,
     read_template,
 )
@@ -199,18 +200,24 @@ class ChromaThoughtTemplateStore:
         if not queries:
             return []
         vectors = self._embedder.embed(queries)
-        nearest: list[list[FoundTemplate]] = []
         if near_duplicates == "keep":
-            for first in range(0, len(queries), MAX_BATCH):
-                nearest += self._nearest(vectors[first : first + MAX_BATCH], k=k)
+            batches = (vectors[first : first + MAX_BATCH] for first in range(0, len(queries), MAX_BATCH))
+            nearest = [row for batch in batches for row in self._nearest(batch, k=k)]
         else:
-            for query, vector in zip(queries, vectors, strict=True):
-                nearest += self._nearest(vector[np.newaxis], k=k, excluded_key=key_hash(query))
-        return [[each for each in found if each.similarity >= min_similarity] for found in nearest]
+            nearest = [
+                row
+                for query, vector in zip(queries, vectors, strict=True)
+                for row in self._nearest(vector[np.newaxis], k=k, excluded_key=key_hash(query))
+            ]
+        if not self._is_current():
+            raise self._gone()
+        results = [self._ranked(*row) for row in nearest]
+        return [[each for each in found if each.similarity >= min_similarity][:k] for found in results]
 
     def _nearest(
         self, vectors: FloatArray, *, k: int, excluded_key: str | None = None
-    ) -> list[list[FoundTemplate]]:
+    ) -> list[tuple[Any, ...]]:
+        """Ask Chroma; for each vector the columns of its answer."""
         errors = require("chromadb.errors", extra="chroma")
         where: dict[str, Any] | None = (
             None if excluded_key is None else {"duplicate_key": {"$ne": excluded_key}}
@@ -223,15 +230,11 @@ class ChromaThoughtTemplateStore:
                 include=["documents", "metadatas", "distances"],
             )
         except errors.ChromaError as error:
-            if not self._is_gone():
+            if self._is_current() and not isinstance(error, errors.NotFoundError):
                 raise
-            message = (
-                f"The index '{self._collection.name}' is gone: it was rebuilt from another library, or "
-                "deleted. Open it again: ChromaThoughtTemplateStore.open(...)."
-            )
-            raise ArtifactNotFoundError(message) from error
-        columns = (answer[name] for name in ("distances", "ids", "documents", "metadatas"))
-        return [self._ranked(*columns_of_one, k=k) for columns_of_one in zip(*columns, strict=True)]
+            raise self._gone() from error
+        columns = ("distances", "ids", "documents", "metadatas")
+        return list(zip(*(answer[column] for column in columns), strict=True))
 
     def _ranked(
         self,
@@ -239,8 +242,6 @@ class ChromaThoughtTemplateStore:
         ids: Sequence[str],
         documents: Sequence[str | None],
         metadatas: Sequence[Mapping[str, Any] | None],
-        *,
-        k: int,
     ) -> list[FoundTemplate]:
         similarities = rounded_similarities(1 - np.array(distances))
         entries = zip(similarities, ids, documents, metadatas, strict=True)
@@ -257,15 +258,16 @@ class ChromaThoughtTemplateStore:
             )
             raise ArtifactFormatError(message) from error
         found.sort(key=lambda entry: (-entry[1].similarity, entry[0]))
-        return [each for _, each in found[:k]]
+        return [each for _, each in found]
 
-    def _is_gone(self) -> bool:
-        errors = require("chromadb.errors", extra="chroma")
-        try:
-            found = self._client.get_collection(self._collection.name, embedding_function=None)
-        except errors.NotFoundError:
-            return True
-        return found.id != self._collection.id
+    def _is_current(self) -> bool:
+        return is_current(self._collection, client=self._client, name=self._generation.index)
+
+    def _gone(self) -> ArtifactNotFoundError:
+        return ArtifactNotFoundError(
+            f"The index '{self._collection.name}' is gone: it was rebuilt from another library, or deleted. "
+            "Open it again: ChromaThoughtTemplateStore.open(...)."
+        )
 
 
 def _connect(client: ClientAPI | None, *, path: str | Path | None, host: str | None, port: int) -> ClientAPI:

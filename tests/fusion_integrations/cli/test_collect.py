@@ -218,3 +218,13 @@ def test_collect_when_the_demo_is_named_asks_the_real_models(fusion, tmp_path):
     assert document["cost_usd"] > 0
     again = json.loads(fusion(*options("demo", "demo", store, "--limit", "1", "--json")).stdout)
     assert (again["n_done"], again["n_skipped"]) == (0, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_collect_when_the_levels_of_the_demo_are_named_asks_templates_and_student(fusion, tmp_path):
+    result = fusion(
+        *options("demo-levels", "demo-levels", tmp_path / "logs.sqlite", "--limit", "1", "--json")
+    )
+    document = json.loads(result.stdout)
+    assert (document["n_done"], document["n_failed"], document["collection"]) == (2, 0, "fusion-demo")

@@ -124,6 +124,17 @@ def test_train_student_when_the_folder_holds_something_else_says_so_before_train
 
 
 @pytest.mark.slow
+@pytest.mark.real_model
+def test_train_student_when_the_demo_is_named_teaches_its_base_its_own_answers(fusion, tmp_path):
+    more = ("--max-pairs-per-task", "1", "--epochs", "1", "--json")
+    result = fusion("train", "student", "demo", "--base", "demo", "--out", tmp_path / "out", *more)
+    document = json.loads(result.stdout)
+    assert document["base"]["name"] == "smollm2-135m"
+    assert set(document["chosen_pairs"]["task"].values()) == {1}
+    assert document["metrics"]["n_queries"] == 392
+
+
+@pytest.mark.slow
 def test_train_student_when_other_logs_are_given_measures_the_loss_on_them(
     fusion, split_paths, tiny_base, tmp_path
 ):

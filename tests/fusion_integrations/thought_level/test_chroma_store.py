@@ -134,7 +134,7 @@ def test_open_when_the_path_is_missing_does_not_make_it(tmp_path):
 
 def test_open_when_the_first_build_never_ended_says_so(place, former):
     build(former, **place)
-    values = {"kind": "fusion-thought-switch", "format_version": 1, "current": ""}
+    values = {"kind": "fusion-thought-switch", "format_version": 1, "current": "", "current_id": ""}
     client_of(place).get_collection(place["name"], embedding_function=None).modify(metadata=values)
     with pytest.raises(ArtifactNotFoundError, match="never completed"):
         open_index(**place)
@@ -143,8 +143,20 @@ def test_open_when_the_first_build_never_ended_says_so(place, former):
 def test_open_when_the_collection_in_use_was_deleted_says_so(place, former):
     build(former, **place)
     client_of(place).delete_collection(f"{place['name']}-{former.fingerprint}")
-    with pytest.raises(ArtifactNotFoundError, match="which is gone"):
+    with pytest.raises(ArtifactNotFoundError, match="cannot be opened: .*does not exist"):
         open_index(**place)
+    client_of(place).create_collection(f"{place['name']}-{former.fingerprint}", embedding_function=None)
+    with pytest.raises(ArtifactNotFoundError, match="not the one that was completed"):
+        open_index(**place)
+
+
+@pytest.mark.parametrize("part", ["switch", "templates"])
+def test_search_when_the_index_was_deleted_says_so(place, former, part):
+    store = build(former, **place)
+    name = place["name"] if part == "switch" else f"{place['name']}-{former.fingerprint}"
+    client_of(place).delete_collection(name)
+    with pytest.raises(ArtifactNotFoundError, match="or deleted"):
+        store.search(["x"])
     assert_whole(build(former, **place), former)
 
 

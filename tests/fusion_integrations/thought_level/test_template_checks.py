@@ -42,6 +42,8 @@ def rejection(text, *, reference, query="What is it?", **arguments):
         ("It has 1,234,567 people.", "1234567"),
         ("It has 1\u202f234\u00a0567 people.", "1234567"),
         ("It has 1'200 people.", "1200"),
+        ("It is 1,200cm long.", "1200"),
+        ("Add them up, then stop. 23. That is all.", "23"),
         ("It is \uff12\uff13 in wide digits.", "23"),
         ("The time is 10:05 then.", "10:05"),
         ("The city is Bogota.", "Bogotá"),
