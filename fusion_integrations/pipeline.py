@@ -289,8 +289,8 @@ def _check_guidance(candidate: Candidate, thoughts: ThoughtPrompter | None) -> N
     if candidate.revision and candidate.revision != thoughts.revision:
         message = (
             f"The router learned about '{candidate.id}' with guidance '{candidate.revision}', but the "
-            f"pipeline would give it '{thoughts.revision}'. Open the store of that library with those settings, or "
-            "collect answers with the new guidance and retrain."
+            f"pipeline would give it '{thoughts.revision}'. Open the store of that library with those "
+            "settings, or collect answers with the new guidance and retrain."
         )
         raise InvalidPolicyError(message)
 

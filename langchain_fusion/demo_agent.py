@@ -19,7 +19,7 @@ from fusion_integrations.types import Query
 from langchain_fusion.middleware import FusionModelMiddleware
 from langchain_fusion.prompted_tools import PromptedToolsChatModel
 
-__all__ = ["AGENT_QUESTIONS", "show_agent"]
+__all__ = ["AGENT_EXAMPLES", "AGENT_QUESTIONS", "show_agent"]
 
 # Two need a sum, one of them without saying so, three a capital, and one no tool at all.
 AGENT_QUESTIONS: tuple[Query, ...] = (
@@ -33,6 +33,18 @@ AGENT_QUESTIONS: tuple[Query, ...] = (
         metric="numeric_match",
     ),
     Query.from_text("What color is grass?", reference="green", metric="cover_match"),
+)
+
+# Without them, the small models answer in words whatever the prompt says.
+AGENT_EXAMPLES: tuple[BaseMessage, ...] = (
+    HumanMessage("What is 2 + 3?"),
+    AIMessage("", tool_calls=[{"name": "add", "args": {"a": 2, "b": 3}, "id": "example-1"}]),
+    ToolMessage("5", tool_call_id="example-1"),
+    AIMessage("2 + 3 is 5."),
+    HumanMessage("What is the capital of Portugal?"),
+    AIMessage("", tool_calls=[{"name": "capital_of", "args": {"country": "Portugal"}, "id": "example-2"}]),
+    ToolMessage("Lisbon", tool_call_id="example-2"),
+    AIMessage("The capital of Portugal is Lisbon."),
 )
 
 _CAPITALS = {"japan": "Tokyo", "peru": "Lima", "portugal": "Lisbon", "zambia": "Lusaka"}
@@ -60,8 +72,8 @@ def show_agent(
 ) -> Iterator[str]:
     """Let an agent with two tools answer questions, the router choosing its model, and count what happened.
 
-    None of the models was trained to call tools, and the router's logs hold no tool calls: it chooses by how
-    well the models answer without.
+    None of the models was trained to call tools: they are shown two examples. The router's logs hold no tool
+    calls: it chooses by how well the models answer without.
 
     Args:
         pipeline: Routes among the models; all its candidates are taken to be able to use tools.
@@ -77,7 +89,9 @@ def show_agent(
         UnknownCandidateError: If a candidate has no client.
     """
     models = {
-        name: PromptedToolsChatModel(client=client, temperature=0, max_tokens=max_tokens)
+        name: PromptedToolsChatModel(
+            client=client, temperature=0, max_tokens=max_tokens, examples=list(AGENT_EXAMPLES)
+        )
         for name, client in clients.items()
     }
     middleware: list[AgentMiddleware[Any, Any, Any]] = [

@@ -200,8 +200,8 @@ def find_index(client: ClientAPI, name: str) -> Collection:
 def is_current(collection: Collection, *, client: ClientAPI, name: str) -> bool:
     """Tell whether an index uses a collection still.
 
-    Chroma reads without a snapshot: a search while the collection is deleted may find a part of it. The switch
-    is turned before, so what was read was whole if this is true after reading.
+    Chroma reads without a snapshot: a search while the collection is deleted may find a part of it. The
+    switch is turned before, so what was read was whole if this is true after reading.
 
     Args:
         collection: What was read.

@@ -24,7 +24,7 @@ from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.testing import ScriptedChatClient
 from fusion_integrations.types import Query
 from langchain_fusion import FusionChatModel, FusionModelMiddleware
-from langchain_fusion.demo_agent import show_agent
+from langchain_fusion.demo_agent import AGENT_EXAMPLES, show_agent
 from langchain_fusion.prompted_tools import PromptedToolsChatModel
 
 SUM = "What is 3 plus 4?"
@@ -651,7 +651,8 @@ class TestPromptedToolsOverScriptedClient(ChatModelIntegrationTests):
 @pytest.mark.slow
 @pytest.mark.real_model
 def test_agent_when_over_smollm2_then_ends_and_hides_nothing():
-    model = PromptedToolsChatModel(client=smollm2_client(n_threads=1), temperature=0, max_tokens=24)
+    client = smollm2_client(n_threads=1)
+    model = PromptedToolsChatModel(client=client, temperature=0, max_tokens=40, examples=list(AGENT_EXAMPLES))
     agent = create_agent(model, [add, capital_of], middleware=[ModelCallLimitMiddleware(run_limit=2)])
 
     for question in ("What is 17 + 25?", "What is the capital of Peru?"):

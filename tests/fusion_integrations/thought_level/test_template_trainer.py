@@ -304,7 +304,6 @@ def test_train_when_columns_are_missing_names_them():
         trainer().train(sums(1).drop("reference"))
 
 
-@pytest.mark.slow
 def test_train_when_logs_are_large_takes_time_in_proportion():
     # 20,000 answers to 1,000 queries; seconds, not minutes.
     copies = [
