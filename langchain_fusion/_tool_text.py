@@ -89,9 +89,10 @@ class OfferedTools:
             The tools that may be called.
 
         Raises:
-            InvalidPolicyError: If a tool's parameters are no JSON Schema, or the choice is none of the above.
+            InvalidPolicyError: If a tool is a provider's own or its parameters are no JSON Schema, or if the
+                choice is none of the above.
         """
-        functions = [convert_to_openai_tool(tool)["function"] for tool in tools]
+        functions = [_function(tool) for tool in tools]
         for function in functions:
             _check_schema(function)
         if choice in (None, "auto") or (choice == "any" and functions):
@@ -222,6 +223,17 @@ def _result(message: ToolMessage, names: Mapping[str | None, str]) -> str:
     name = names.get(message.tool_call_id, message.name or "unknown")
     status = ' status="error"' if message.status == "error" else ""
     return f'<tool_result name="{name}"{status}>\n{_DELIMITER.sub("(", str(message.text))}\n</tool_result>'
+
+
+def _function(tool: ToolLike) -> dict[str, Any]:
+    converted = convert_to_openai_tool(tool)
+    if "function" not in converted:
+        message = (
+            f"{converted} is run by a model's provider, which a text model has none of. Pass a function."
+        )
+        raise InvalidPolicyError(message)
+    function: dict[str, Any] = converted["function"]
+    return function
 
 
 def _check_schema(function: Mapping[str, Any]) -> None:

@@ -63,11 +63,13 @@ def test_train_thoughts_when_templates_are_rejected_counts_them_by_reason(
 
 @pytest.mark.usefixtures("plugin")
 def test_train_thoughts_when_options_are_given_trains_with_them(fusion, saying, logs_path, tmp_path):
-    more = ("--criterion", "performance", "--top-k", "1", "--min-score", "0.9", "--seed", "3", "--json")
-    document = json.loads(fusion(*training(logs_path, tmp_path / "out", saying(GOOD), *more)).stdout)
-    arguments = document["arguments"]
-    assert (arguments["criterion"], arguments["top_k"], arguments["min_score"]) == ("performance", 1, 0.9)
-    assert (arguments["seed"], arguments["summariser"]) == (3, "echo")
+    wanted = {"criterion": "performance", "top_k": 1, "min_score": 0.9, "max_tokens": 30, "batch_size": 9}
+    wanted |= {"seed": 3}
+    more = [text for name, value in wanted.items() for text in (f"--{name.replace('_', '-')}", value)]
+    result = fusion(*training(logs_path, tmp_path / "out", saying(GOOD), *more, "--attempts", "2", "--json"))
+    arguments = json.loads(result.stdout)["arguments"]
+    assert {name: arguments[name] for name in wanted} == wanted
+    assert (arguments["n_attempts"], arguments["summariser"]) == (2, "echo")
 
 
 @pytest.mark.parametrize(
