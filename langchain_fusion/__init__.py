@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from langchain_fusion.clients import ChatClientModel, LangChainChatClient
     from langchain_fusion.distilled import DistilledChatModel
     from langchain_fusion.middleware import FusionModelMiddleware
+    from langchain_fusion.prompted_tools import PromptedToolsChatModel
     from langchain_fusion.prompts import ThoughtTemplatePrompt
     from langchain_fusion.retrievers import ThoughtTemplateRetriever
     from langchain_fusion.router import FusionRouter
@@ -27,6 +28,7 @@ __all__ = [
     "FusionModelMiddleware",
     "FusionRouter",
     "LangChainChatClient",
+    "PromptedToolsChatModel",
     "ThoughtTemplatePrompt",
     "ThoughtTemplateRetriever",
 ]
@@ -38,6 +40,7 @@ _HOME = {
     "FusionModelMiddleware": "middleware",
     "FusionRouter": "router",
     "LangChainChatClient": "clients",
+    "PromptedToolsChatModel": "prompted_tools",
     "ThoughtTemplatePrompt": "prompts",
     "ThoughtTemplateRetriever": "retrievers",
 }

@@ -29,7 +29,7 @@ class PromptedToolsChatModel(ChatClientModel):
     ones often get it wrong. So an answer is taken by its word:
 
     - A call is valid only if it is exactly of that form, names a tool that was offered, and its arguments fit
-      the tool's schema without conversion and without others. It becomes one of the message's `tool_calls`;
+      the schema as they are, with none besides. It becomes one of the message's `tool_calls`;
       what else was said stays in the content.
     - Anything else after the opening tag becomes one of the message's `invalid_tool_calls`, with the reason,
       and stays in the content. An agent that gets no valid call ends there, with what the model really said.

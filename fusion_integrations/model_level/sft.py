@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fusion_integrations._optional import require
 from fusion_integrations.model_level.distillation_config import DistillationTrainingArguments
 from fusion_integrations.model_level.distillation_tokens import TokenizedPair
-from fusion_integrations.model_level.student_network import lora_config
+from fusion_integrations.model_level.student_network import lora_config, without_rename_warning
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -74,19 +74,20 @@ def make_sft_trainer(
         logging_nan_inf_filter=False,  # a diverged training has to show
         disable_tqdm=True,
     )
-    sft: SFTTrainer = _quiet_trainer_class()(
-        model=network,
-        args=config,
-        train_dataset=datasets.Dataset.from_list([pair.to_example() for pair in pairs]),
-        processing_class=tokenizer,
-        peft_config=lora_config(
-            rank=arguments.lora_rank,
-            alpha=arguments.lora_alpha,
-            dropout=arguments.lora_dropout,
-            target_modules=arguments.target_modules,
-        ),
-        callbacks=[_step_callback(on_step)],
-    )
+    with without_rename_warning():
+        sft: SFTTrainer = _quiet_trainer_class()(
+            model=network,
+            args=config,
+            train_dataset=datasets.Dataset.from_list([pair.to_example() for pair in pairs]),
+            processing_class=tokenizer,
+            peft_config=lora_config(
+                rank=arguments.lora_rank,
+                alpha=arguments.lora_alpha,
+                dropout=arguments.lora_dropout,
+                target_modules=arguments.target_modules,
+            ),
+            callbacks=[_step_callback(on_step)],
+        )
     sft.remove_callback(transformers.PrinterCallback)
     return sft
 

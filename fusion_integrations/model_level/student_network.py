@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +35,7 @@ __all__ = [
     "identify_base",
     "load_base",
     "lora_config",
+    "without_rename_warning",
 ]
 
 
@@ -117,6 +120,16 @@ def end_tokens(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
     return (named,) if isinstance(named, int) else tuple(named)
 
 
+@contextlib.contextmanager
+def without_rename_warning() -> Iterator[None]:
+    """Keep quiet that PEFT uses a name which transformers 5 has deprecated: no caller can act on it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+        )
+        yield
+
+
 def lora_config(
     *, rank: int, alpha: float, dropout: float, target_modules: Literal["all-linear"] | Sequence[str]
 ) -> LoraConfig:
@@ -188,7 +201,8 @@ def attach_adapter(network: PreTrainedModel, adapter: StudentAdapter, *, source:
             dropout=config.lora_dropout,
             target_modules=config.target_modules,
         )
-        adapted = peft.get_peft_model(network, settings)
+        with without_rename_warning():
+            adapted = peft.get_peft_model(network, settings)
         own = peft.get_peft_model_state_dict(adapted, save_embedding_layers=False)
         if {name: tensor.shape for name, tensor in own.items()} != {
             name: tensor.shape for name, tensor in tensors.items()

@@ -26,7 +26,6 @@ from langchain_fusion import ChatClientModel, DistilledChatModel
 QUESTION = "What is the capital of Portugal?"
 
 # PEFT asks a network for a property that transformers is giving up.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ def test_exports_when_listed_then_are_the_documented_ones():
         "FusionModelMiddleware",
         "FusionRouter",
         "LangChainChatClient",
+        "PromptedToolsChatModel",
         "ThoughtTemplatePrompt",
         "ThoughtTemplateRetriever",
     ]

@@ -20,9 +20,7 @@ from fusion_integrations.testing import ScriptedChatClient
 from fusion_integrations.types import GenerationOptions, Message
 from llamaindex_fusion import DistilledLLM
 
-# PEFT asks a network for a property that transformers is giving up.
-DEPRECATED = "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings(DEPRECATED)]
+pytestmark = pytest.mark.slow
 
 HELLO = "Hello you"
 OPTIONS = GenerationOptions(max_tokens=12)

@@ -15,8 +15,6 @@ from fusion_integrations.thought_level.template_library import ThoughtTemplateLi
 from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
 from fusion_integrations.thought_level.template_store import InMemoryThoughtTemplateStore
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 QUICK = ("--epochs", "1", "--rank", "2", "--alpha", "4", "--threads", "1", "--max-tokens", "128")
 
 

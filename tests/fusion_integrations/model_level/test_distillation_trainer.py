@@ -12,8 +12,6 @@ from fusion_integrations.errors import ArtifactNotFoundError, InvalidPolicyError
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.model_level.distillation_trainer import DistillationTrainer
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 
 @pytest.fixture
 def trainer(base, quick):

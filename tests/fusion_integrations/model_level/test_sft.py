@@ -9,8 +9,6 @@ from fusion_integrations.model_level.sft import make_sft_trainer
 from fusion_integrations.model_level.student_network import end_tokens, load_base
 from fusion_integrations.types import GenerationOptions
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 
 @pytest.fixture
 def sft_of(base, echoes, quick, tmp_path):

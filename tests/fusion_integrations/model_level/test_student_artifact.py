@@ -15,8 +15,6 @@ from fusion_integrations.model_level.student_artifact import (
     student_details,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 
 def saved(student, folder, *, config=None, details=None, files=None):
     """Save a student with some of its content replaced, as anybody could."""

@@ -14,8 +14,6 @@ from fusion_integrations.protocols import ChatClient, StreamingChatClient
 from fusion_integrations.streaming import read_stream
 from fusion_integrations.types import GenerationOptions, Message
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 GOLDEN = Path(__file__).parent / "golden" / "student-v1"
 SHORT = GenerationOptions(max_tokens=20)
 

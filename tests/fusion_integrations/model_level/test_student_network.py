@@ -7,8 +7,6 @@ import pytest
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
 from fusion_integrations.model_level.student_network import attach_adapter, end_tokens, load_base
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
 
