@@ -27,6 +27,8 @@ _QUESTIONS = (
     "A farmer has 12 hens and buys 5 more. How many hens are there?",
 )
 
+_PINNED = "gemma3:few-shot"
+
 
 def show(stage: DemoStage) -> Iterator[str]:
     """Ask through `prompt | FusionChatModel | parser`, then with templates, then let an agent try.
@@ -54,6 +56,8 @@ def show(stage: DemoStage) -> Iterator[str]:
     yield from _guide(stage, models)
     yield "create_agent with FusionModelMiddleware and two tools; no model here was trained to call tools:"
     yield from show_agent(stage.pipeline, stage.clients, questions=AGENT_QUESTIONS[::2])
+    yield f"The same agent, pinned to {_PINNED} by its config:"
+    yield from show_agent(stage.pipeline, stage.clients, questions=AGENT_QUESTIONS[:3], route=_PINNED)
 
 
 def _guide(stage: DemoStage, models: Mapping[str, ChatClientModel]) -> Iterator[str]:

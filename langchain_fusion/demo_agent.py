@@ -10,6 +10,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, ModelCallLimitMiddleware
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 
 from fusion_integrations.pipeline import FusionPipeline
@@ -68,6 +69,7 @@ def show_agent(
     clients: Mapping[str, ChatClient],
     *,
     questions: Sequence[Query] = AGENT_QUESTIONS,
+    route: str | None = None,
     max_tokens: int = 60,
 ) -> Iterator[str]:
     """Let an agent with two tools answer questions, the router choosing its model, and count what happened.
@@ -79,6 +81,7 @@ def show_agent(
         pipeline: Routes among the models; all its candidates are taken to be able to use tools.
         clients: The models, by `Candidate.model`.
         questions: What to ask, each with reference and metric.
+        route: Id of the candidate that shall answer. None: the router chooses.
         max_tokens: Upper bound on the tokens of each answer.
 
     Yields:
@@ -100,11 +103,14 @@ def show_agent(
     ]
     own_model = next(iter(models.values()))  # the router's choice takes its place
     agent = create_agent(own_model, tools=[add, capital_of], middleware=middleware)
+    config: RunnableConfig = {"configurable": {"fusion_route": route} if route else {}}
     counts: Counter[str] = Counter()
     for question in questions:
         yield f"Q: {question.text}"
         answer = ""
-        for update in agent.stream({"messages": [HumanMessage(question.text)]}, stream_mode="updates"):
+        for update in agent.stream(
+            {"messages": [HumanMessage(question.text)]}, config, stream_mode="updates"
+        ):
             for message in _messages(update):
                 yield from _lines(message)
                 counts.update(_happened(message))
