@@ -25,7 +25,7 @@ help:  ## List the targets
 
 install: .venv/.installed-dev  ## Install everything that developing needs into .venv
 
-demo: .venv/.installed-demo  ## Train a router on the shipped log and use it in LangChain and LlamaIndex
+demo: .venv/.installed-demo  ## Show all three fusion levels on the shipped log, in LangChain and LlamaIndex
 	$(BIN)/fusion demo
 
 test: .venv/.installed-dev  ## Run all tests but those that need a GPU

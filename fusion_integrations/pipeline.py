@@ -171,7 +171,9 @@ class FusionPipeline:
         found: dict[int, ThoughtGuidance] = {}
         if guided and self.thoughts is not None:
             texts = [decided[i][0].text for i in guided]
-            found = dict(zip(guided, self.thoughts.guide(texts), strict=True))
+            # As the router's logs were collected: without what was made of the very query. So a live answer
+            # may be learned from, too.
+            found = dict(zip(guided, self.thoughts.guide(texts, near_duplicates="exclude"), strict=True))
         return [
             FusionPlan(
                 query=query,
@@ -236,7 +238,7 @@ class FusionPipeline:
             reference=plan.query.reference,
             metric=plan.query.metric,
             candidate_id=candidate.id,
-            candidate_revision=candidate.revision,
+            candidate_revision=candidate.revision or (plan.prompt.revision if _is_guided(decision) else ""),
             model=candidate.model,
             prompt_mode=candidate.prompt_mode,
             planned_candidate_id=candidate.id,

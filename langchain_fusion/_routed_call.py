@@ -95,12 +95,13 @@ class PlannedCall:
             error: What ended the call around it; None if it ended well.
 
         Returns:
-            The answer also where only what follows it failed, such as a parser.
+            The answer also where only what follows it failed, such as a parser. A run that never ended in a
+            call that ended well was given up by whoever made it, to answer in its place for example.
         """
         if run.message is not None:
             return None if is_cached(run.message) else self._answered(run.message, run)
         failure = error if run.error is None else run.error
-        if isinstance(failure, GeneratorExit | asyncio.CancelledError):
+        if failure is None or isinstance(failure, GeneratorExit | asyncio.CancelledError):
             return Completion(
                 text=run.text,
                 model=self.plan.candidate.model,

@@ -97,7 +97,8 @@ class RunWatch(BaseCallbackHandler):
 class RunsWatch(BaseCallbackHandler):
     """Sees every run of a model: whoever is handed the model may call it again, after an error for example.
 
-    It belongs among the model's own callbacks, which see that model's runs alone.
+    It belongs among the model's own callbacks, which see that model's runs alone. Runs that LangChain's own
+    middleware makes for itself, to select tools for example, are left out: they answer no user.
 
     Attributes:
         runs: A watch for each run, in order of their starts.
@@ -109,7 +110,9 @@ class RunsWatch(BaseCallbackHandler):
         self.runs: list[RunWatch] = []
 
     def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
-        """Watch one more run."""
+        """Watch one more run, unless LangChain marks it as a middleware's own."""
+        if "lc_source" in (kwargs.get("metadata") or {}):
+            return
         run = RunWatch()
         run.on_chat_model_start(*args, **kwargs)
         self.runs.append(run)

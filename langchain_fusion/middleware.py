@@ -23,7 +23,7 @@ from langchain_fusion._run_watch import RunsWatch
 
 __all__ = ["FusionModelMiddleware"]
 
-# Where a step's copy of the state notes which model the step began with; it is not written back.
+# Where a step's copy of the state keeps the model that the step began with; it is not written back.
 _FIRST_MODEL = "fusion_first_model"
 
 
@@ -48,6 +48,15 @@ class FusionModelMiddleware(AgentMiddleware[AgentState[Any], Any]):
 
     `ModelFallbackMiddleware` works on either side, and so does `ModelRetryMiddleware`: where an outer
     middleware asks again with another model, that model is called as it is, without being routed or recorded.
+    Another model means another object. So give an outer `ModelFallbackMiddleware` a model object of its own,
+    not the agent's: the same object cannot be told from a retry. An outer middleware that makes a new object
+    for every attempt replaces the model, even if by an equal one.
+
+    What LangChain's own middleware further inside asks the chosen model for itself, such as
+    `LLMToolSelectorMiddleware`, is not recorded: LangChain marks such runs (`lc_source` in their metadata). A
+    custom middleware that calls `request.model` itself sets no such mark, and its runs are recorded.
+
+    The chosen model is a shallow copy for each call: what a model notes on itself meanwhile is not kept.
 
     Args:
         pipeline: Router, policy, prices and log store.
@@ -137,8 +146,8 @@ def _is_replaced(request: ModelRequest[Any]) -> bool:
     """Whether an outer middleware asks again within the same step, with another model than at first."""
     # The one object that all attempts of a step share, and no other step does: nothing to clean up after it.
     step = cast("dict[str, Any]", request.state)
-    first: int = step.setdefault(_FIRST_MODEL, id(request.model))
-    return first != id(request.model)
+    first: BaseChatModel = step.setdefault(_FIRST_MODEL, request.model)
+    return first is not request.model
 
 
 def _call_request(request: ModelRequest[Any]) -> CallRequest:

@@ -4,7 +4,7 @@
       manifest.json            the switch: replaced by one rename
       README.md                the model card, for people
       data-3f2a9c0d11e84b7a/   the data files of this save; the next save makes a folder of its own
-        head.safetensors
+        weights.safetensors
 
 A save writes its own data folder, then replaces `manifest.json`, which names that folder, then removes the
 old one: there is no moment without a complete artifact. Data files keep plain names in one folder, so that

@@ -340,6 +340,9 @@ def _candidate(
         revision = prompt_edit(entry.prompt_mode).revision
     if adapter is not None:
         revision = f"{revision}+{adapter}"
+        if entry.revision not in (None, revision):
+            problem = f"candidate '{entry.id}' has the revision '{entry.revision}', its student '{revision}'"
+            _fail(path, f"{problem}: leave it out")
     return Candidate(
         id=entry.id,
         model=entry.model,

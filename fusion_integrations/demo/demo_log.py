@@ -38,7 +38,20 @@ _LOG, _ORIGIN = "demo_log.parquet", "demo_log_origin.json"
 _COLLECT = (
     "fusion collect --queries {0} --candidates {0} --collection {1} --batch-size 64 --store demo.sqlite"
 )
-_COMMANDS = (_COLLECT.format("demo", DEMO_COLLECTION), _COLLECT.format("demo-levels", DEMO_COLLECTION))
+_THOUGHTS = (
+    "fusion train thoughts demo --candidates demo --summariser smollm2-135m --attempts 2 --max-tokens 96 "
+    "--batch-size 64 --out thought_templates"
+)
+_STUDENT = (
+    "fusion train student demo --base demo --ground-truth leave_out --rank 4 --alpha 8 --learning-rate 2e-4 "
+    "--epochs 2 --out student"
+)
+_COMMANDS = (
+    _COLLECT.format("demo", DEMO_COLLECTION),
+    _THOUGHTS,
+    _STUDENT,
+    _COLLECT.format("demo-levels", DEMO_COLLECTION),
+)
 _PACKAGES = (
     "torch",
     "transformers",

@@ -22,6 +22,7 @@ from fusion_integrations._optional import require
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
+from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.model_level.distillation_config import DistillationTrainingArguments
 from fusion_integrations.model_level.distillation_dataset import DistillationDataset
 from fusion_integrations.model_level.distillation_tokens import TokenizedPair, tokenize_pairs
@@ -34,6 +35,7 @@ from fusion_integrations.model_level.student_network import (
     identify_base,
     load_base,
 )
+from fusion_integrations.types import query_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,6 +50,9 @@ class DistillationTrainer:
 
     Nothing is downloaded or reported, and nothing but the returned student remains: no checkpoint, no output
     folder, no changed random state. On a CPU, equal logs, arguments and threads give an equal adapter.
+
+    A router that shall choose the student must learn from its answers to other queries than it was taught:
+    train on a part of the logs, collect the student's answers to the rest.
 
     Args:
         arguments: Settings; default `DistillationTrainingArguments()`.
@@ -91,8 +96,8 @@ class DistillationTrainer:
 
         Args:
             logs: Who answered what, and how well: a log store or its frame.
-            eval_logs: Logs of queries that `logs` does not teach; the loss on their pairs, chosen in the same
-                way, is measured before and after.
+            eval_logs: Logs of queries that `logs` does not teach, nor near-duplicates of them; the loss on
+                their pairs, chosen in the same way, is measured before and after.
             on_progress: Called after every step; what it raises ends the training and passes through.
 
         Returns:
@@ -155,11 +160,12 @@ class DistillationTrainer:
 
     def _eval_dataset(self, frame: pl.DataFrame, *, taught: DistillationDataset) -> DistillationDataset:
         dataset = DistillationDataset.from_logs(frame, self.arguments)
-        shared = {pair.query_id for pair in dataset.pairs} & {pair.query_id for pair in taught.pairs}
+        shared = _duplicate_keys(dataset) & _duplicate_keys(taught)
         if shared:
             message = (
-                f"eval_logs holds {len(shared)} queries that are taught, for example '{min(shared)}': the "
-                "loss would measure memory. Split the logs by query, for example with `holdout_mask`."
+                f"eval_logs holds {len(shared)} queries that are taught, themselves or as a near-duplicate, "
+                f"for example '{min(shared)[:80]}': the loss would measure memory. Split the logs by "
+                "`duplicate_key`, for example with `holdout_mask`."
             )
             raise InvalidPolicyError(message)
         return dataset
@@ -220,3 +226,7 @@ def _undisturbed(n_threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
+
+
+def _duplicate_keys(dataset: DistillationDataset) -> set[str]:
+    return {duplicate_key(query_text(pair.messages)) for pair in dataset.pairs}

@@ -93,7 +93,7 @@ def make_sft_trainer(
 
 
 def eval_loss(sft: SFTTrainer, pairs: Sequence[TokenizedPair]) -> float | None:
-    """Return the mean loss of a token of the answers, or None if there are no pairs."""
+    """Return the mean loss of an answer token, batches weighted by pairs; None if there are no pairs."""
     if not pairs:
         return None
     datasets = require("datasets", extra="distill")

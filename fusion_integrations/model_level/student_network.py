@@ -225,5 +225,5 @@ def _check_tensors(tensors: Mapping[str, torch.Tensor], *, rank: int) -> None:
     for name, tensor in tensors.items():
         if tensor.ndim != 2 or tensor.shape[1 if ".lora_B." in name else 0] != rank:
             raise ValueError(f"'{name}' of shape {tuple(tensor.shape)} is not of rank {rank}")
-        if not (tensor.is_floating_point() and bool(tensor.isfinite().all())):
-            raise ValueError(f"'{name}' holds something other than finite numbers")
+        if tensor.dtype != require("torch", extra="distill").float32 or not bool(tensor.isfinite().all()):
+            raise ValueError(f"'{name}' holds something other than finite float32 numbers")

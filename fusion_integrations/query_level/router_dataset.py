@@ -43,7 +43,8 @@ class RouterDataset:
         cost_usd: (n, k) mean USD a call.
         input_tokens: (n, k) mean prompt tokens.
         output_tokens: (n, k) mean answer tokens.
-        propensity: (n, k) probability with which the logged application chose the cell.
+        propensity: (n, k) probability with which the cell was logged; NaN if unknown. A collection logs 1,
+            which holds among the queries it asked: where other rows lack the candidate's answer, it is NaN.
     """
 
     candidates: tuple[Candidate, ...]
@@ -107,7 +108,7 @@ class RouterDataset:
             else _priced(columns, input_tokens, output_tokens, prices),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
-            propensity=cells.mean("propensity"),
+            propensity=_pooled_propensity(cells.mean("propensity")),
         )
 
     def select(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Self:
@@ -124,6 +125,13 @@ class RouterDataset:
             output_tokens=self.output_tokens[indices],
             propensity=self.propensity[indices],
         )
+
+
+def _pooled_propensity(propensity: FloatArray) -> FloatArray:
+    """Forget a certainty that only held in the collection a row is from: here the candidate lacks answers."""
+    is_partial = np.isnan(propensity).any(axis=0, keepdims=True)
+    pooled: FloatArray = np.where(is_partial & (propensity == 1), np.float32(np.nan), propensity)
+    return pooled
 
 
 def _scored(frame: pl.DataFrame, label: Label) -> pl.DataFrame:

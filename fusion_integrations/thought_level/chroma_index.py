@@ -9,6 +9,7 @@ and older collections are deleted: there is no moment without a complete index.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import re
@@ -258,7 +259,10 @@ def _repair(name: str) -> str:
 
 
 def _fill(library: ThoughtTemplateLibrary, *, client: ClientAPI, name: str) -> Collection:
-    """Put a library into its own collection and mark that complete; continues what was begun."""
+    """Put a library into its own collection and mark that complete.
+
+    What a killed build left is thrown away: HNSW finds entries that are written twice less reliably.
+    """
     values: dict[str, Any] = {
         "kind": "fusion-thought-templates",
         "format_version": 1,
@@ -269,10 +273,18 @@ def _fill(library: ThoughtTemplateLibrary, *, client: ClientAPI, name: str) -> C
         "is_complete": False,
     }
     complete = values | {"is_complete": True}
-    collection = client.get_or_create_collection(
-        f"{name}-{library.fingerprint}", metadata=values, configuration=_INDEX, embedding_function=None
+    own_name = f"{name}-{library.fingerprint}"
+    make = functools.partial(
+        client.get_or_create_collection,
+        own_name,
+        metadata=values,
+        configuration=_INDEX,
+        embedding_function=None,
     )
-    Generation.of(collection)
+    collection = make()
+    if not Generation.of(collection).is_complete and collection.count():
+        client.delete_collection(own_name)
+        collection = make()
     if collection.metadata == complete and collection.count() == len(library):
         return collection
     logger.info("Indexing %d templates in '%s'", len(library), collection.name)

@@ -200,19 +200,22 @@ class ChromaThoughtTemplateStore:
         if not queries:
             return []
         vectors = self._embedder.embed(queries)
-        if near_duplicates == "keep":
-            batches = (vectors[first : first + MAX_BATCH] for first in range(0, len(queries), MAX_BATCH))
-            nearest = [row for batch in batches for row in self._nearest(batch, k=k)]
-        else:
-            nearest = [
-                row
-                for query, vector in zip(queries, vectors, strict=True)
-                for row in self._nearest(vector[np.newaxis], k=k, excluded_key=key_hash(query))
-            ]
+        batches = (vectors[first : first + MAX_BATCH] for first in range(0, len(queries), MAX_BATCH))
+        nearest = [row for batch in batches for row in self._nearest(batch, k=k)]
+        if near_duplicates == "exclude":
+            rows = zip(nearest, queries, vectors, strict=True)
+            nearest = [self._without_key(row, key_hash(query), vector, k=k) for row, query, vector in rows]
         if not self._is_current():
             raise self._gone()
         results = [self._ranked(*row) for row in nearest]
         return [[each for each in found if each.similarity >= min_similarity][:k] for found in results]
+
+    def _without_key(self, row: tuple[Any, ...], key: str, vector: FloatArray, *, k: int) -> tuple[Any, ...]:
+        """Drop near-duplicates from an answer; Chroma filters, slowly, only where too few are left."""
+        kept = [i for i, metadata in enumerate(row[-1]) if (metadata or {}).get("duplicate_key") != key]
+        if len(kept) < k and len(row[-1]) < len(self):
+            return self._nearest(vector[np.newaxis], k=k, excluded_key=key)[0]
+        return tuple([column[i] for i in kept] for column in row)
 
     def _nearest(
         self, vectors: FloatArray, *, k: int, excluded_key: str | None = None

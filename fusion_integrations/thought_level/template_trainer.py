@@ -238,7 +238,7 @@ class _SolvedQuery:
                 )
                 for answer in answers
             ),
-            secrets=own_answers(first["reference"], responses),
+            secrets=own_answers(next(filter(None, (row["reference"] for row in answers)), None), responses),
         )
 
     def template(self, text: str) -> ThoughtTemplate:

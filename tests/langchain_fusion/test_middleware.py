@@ -10,6 +10,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import (
     AgentMiddleware,
+    LLMToolSelectorMiddleware,
     ModelFallbackMiddleware,
     ModelRetryMiddleware,
     wrap_model_call,
@@ -528,6 +529,23 @@ def test_fallback_when_it_answered_then_the_next_step_is_routed_again(able, stor
     assert messages[3].response_metadata["fusion"]["candidate"] == "calculator"
 
 
+def test_model_when_outer_middleware_makes_a_new_one_for_each_attempt_then_only_the_first_is_routed(
+    able, store
+):
+    @wrap_model_call
+    def renew(request, handler):
+        for _ in range(3):  # the objects may come to lie at one address
+            response = handler(request.override(model=_model("new")))
+        return response
+
+    agent, _ = _agent(able, _models(), tools=[], around=[renew])
+
+    message = agent.invoke(_asking(SUM))["messages"][-1]
+
+    assert message.text.strip() == "new is done"
+    assert [record.candidate_id for record in store.records()] == ["calculator"]
+
+
 @pytest.mark.parametrize("side", ["around", "inside"])
 @pytest.mark.parametrize("ask", WAYS)
 async def test_retry_when_model_fails_once_then_both_runs_are_recorded(able, store, ask, side):
@@ -588,6 +606,40 @@ async def test_record_when_task_is_cancelled_then_is_abandoned(able, store):
     with pytest.raises(asyncio.CancelledError):
         await task
 
+    (record,) = store.records()
+    assert (record.finish_reason, record.error) == ("abandoned", None)
+
+
+@pytest.mark.parametrize("ask", WAYS)
+async def test_record_when_inner_middleware_asks_for_itself_then_is_the_answer_alone(able, store, ask):
+    models = _models({"tools": ["add"], "a": 3, "b": 4})
+    agent, _ = _agent(able, models, inside=[LLMToolSelectorMiddleware()])
+
+    messages = await ask(agent, _asking(SUM))
+
+    assert [type(message) for message in messages] == LOOP
+    assert len(models["tiny-math"].asked) == 4  # each step first asks which tools to offer
+    assert [record.messages[-1].content for record in store.records()] == [SUM, "7"]
+
+
+async def test_record_when_inner_middleware_gives_up_and_answers_itself_then_is_abandoned(able, store):
+    class Slow(AgentModel):
+        async def _agenerate(self, messages, stop=None, run_manager=None, **kwargs):
+            await asyncio.sleep(60)
+
+    class Impatient(AgentMiddleware):
+        async def awrap_model_call(self, request, handler):
+            try:
+                return await asyncio.wait_for(handler(request), timeout=0.05)
+            except TimeoutError:
+                return AIMessage("It takes too long.")
+
+    slow = Slow(model="tiny-math", args={}, asked=[], bound=[], failures=[])
+    agent, _ = _agent(able, {**_models(), "tiny-math": slow}, tools=[], inside=[Impatient()])
+
+    message = (await agent.ainvoke(_asking(SUM)))["messages"][-1]
+
+    assert (message.content, message.response_metadata) == ("It takes too long.", {})
     (record,) = store.records()
     assert (record.finish_reason, record.error) == ("abandoned", None)
 

@@ -280,3 +280,16 @@ def test_pivot_when_rows_and_candidates_are_permuted_permutes_columns(logs, name
     second = RouterDataset.from_logs(shuffled, candidates=named([ids[i] for i in order]))
     assert second.query_ids == first.query_ids
     np.testing.assert_array_equal(second.performance, first.performance[:, order])
+
+
+def test_propensity_when_a_collected_candidate_lacks_answers_then_its_certainty_is_unknown(logs):
+    # `a` answered both queries, `b` one: its collection asked half, so 1 would overstate how sure its mean is.
+    dataset = RouterDataset.from_logs(
+        logs(
+            {"q": "one", "c": "a", "performance": 1.0, "propensity": 1.0},
+            {"q": "two", "c": "a", "performance": 0.0, "propensity": 1.0},
+            {"q": "one", "c": "b", "performance": 1.0, "propensity": 1.0},
+        )
+    )
+    assert dataset.propensity[:, 0].tolist() == [1.0, 1.0]
+    assert np.isnan(dataset.propensity[:, 1]).all()

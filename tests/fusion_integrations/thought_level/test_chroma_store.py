@@ -428,9 +428,9 @@ def test_index_when_the_builder_is_killed_is_whole_and_can_be_completed(tmp_path
         stdout=subprocess.PIPE,
         text=True,
     ) as builder:
-        # Calls 1 and 2 make collections, 3 to 8 write 60 templates, 9 counts, 10 marks the collection
-        # complete, 11 turns the switch, 12 lists and 13 deletes what was before.
-        for step in range(1, 14):
+        # Calls 1 and 2 make collections, 3 counts, 4 to 9 write 60 templates, 10 counts, 11 marks the
+        # collection complete, 12 turns the switch, 13 lists and 14 deletes what was before.
+        for step in range(1, 15):
             folder = tmp_path / f"killed-at-{step}"
             build(former, path=folder)
             print(json.dumps({"folder": str(folder), "step": step}), file=builder.stdin, flush=True)
@@ -442,5 +442,5 @@ def test_index_when_the_builder_is_killed_is_whole_and_can_be_completed(tmp_path
             assert_whole(open_index(path=folder), newer)
             assert len(collection_names({"path": folder, "name": "thought-templates"})) == 2
         builder.stdin.close()
-    assert found[:10] == [former.fingerprint] * 10
-    assert found[11:] == [newer.fingerprint] * 2
+    assert found[:11] == [former.fingerprint] * 11
+    assert found[12:] == [newer.fingerprint] * 2
