@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +35,16 @@ ToolLike = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 _CALL = re.compile(r"<tool_call>(.*?)(</tool_call>|\Z)", re.DOTALL)
 
-# In a tool's output: what could be taken for our delimiters, or for marks between chat turns (`<|im_end|>`).
-_DELIMITER = re.compile(r"<(?=\s*/?\s*tool_(?:call|result)|\|)", re.IGNORECASE)
+# In a tool's output: what could be taken for our delimiters, or for what chat templates put between turns:
+# `<|im_end|>`, also with full-width bars, `<end_of_turn>`, `<bos>`, `</s>`, `[INST]`.
+_DELIMITER = re.compile(
+    r"<(?=\s*/?\s*(?:tool_(?:call|result)|(?:start|end)_of_turn|(?:bos|eos|s)\s*>)|[|\uff5c])"
+    r"|\[(?=\s*/?\s*INST\s*\])",
+    re.IGNORECASE,
+)
+
+# What no tool's name needs, and what could end the tag that it stands in.
+_NOT_IN_NAMES = re.compile(r"[^\w.:/-]")
 
 # Part of the prompt: raise the version in prompted_tools.txt when they change.
 _CHOICES = {"auto": "If you need no tool, answer in words.", "any": "Use a tool now. Do not answer in words."}
@@ -78,30 +87,33 @@ class OfferedTools:
     is_required: bool
 
     @classmethod
-    def of(cls, tools: Sequence[ToolLike], *, choice: str | None) -> Self:
+    def of(cls, tools: Sequence[ToolLike], *, choice: str | bool | None) -> Self:
         """Read what was bound.
 
         Args:
             tools: Whatever LangChain takes for a tool.
-            choice: None or `"auto"`, `"any"`, or the name of the one tool to use.
+            choice: None or `"auto"`, `"any"` (or `"required"`, or True, as others call it), or the name of
+                the one tool to use.
 
         Returns:
             The tools that may be called.
 
         Raises:
-            InvalidPolicyError: If a tool is a provider's own or its parameters are no JSON Schema, or if the
-                choice is none of the above.
+            InvalidPolicyError: If a tool is a provider's own, its parameters are no JSON Schema or refer to
+                what is not in them, or if the choice is none of the above.
         """
         functions = [_function(tool) for tool in tools]
+        names = [function["name"] for function in functions]
         for function in functions:
-            _check_schema(function)
-        if choice in (None, "auto") or (choice == "any" and functions):
-            return cls(functions=functions, is_required=choice == "any")
+            _check_parameters(function)
+        is_any = choice is True or choice in ("any", "required")
+        if choice in (None, "auto") or (is_any and functions):
+            return cls(functions=functions, is_required=is_any)
         chosen = [function for function in functions if function["name"] == choice]
         if not chosen:
             message = (
                 f"tool_choice {choice!r} cannot be followed. Pass None, 'auto', 'any', or the name of one of "
-                f"the tools {[function['name'] for function in functions]}."
+                f"the tools {names}."
             )
             raise InvalidPolicyError(message)
         return cls(functions=chosen, is_required=True)
@@ -123,6 +135,7 @@ class OfferedTools:
         Raises:
             InvalidPolicyError: If two tools share a name.
         """
+        # Not when they are bound: LangChain's conformance suite for chat models binds two of one name.
         if len(set(self.names)) < len(self.names):
             raise InvalidPolicyError(f"Two tools share a name: {self.names}. A call could mean either.")
         text, _ = _prompt()
@@ -149,7 +162,7 @@ class OfferedTools:
             text, end = match.groups()
             try:
                 call = self._call(text, is_closed=bool(end))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 # With its tag: LangChain reads calls again where it adds chunks, and must not succeed here.
                 invalid.append(invalid_tool_call(args=match.group(), id=_new_id(), error=_reason(error)))
                 return match.group()
@@ -159,10 +172,12 @@ class OfferedTools:
         return ToolAnswer(text=_CALL.sub(take, answer).strip(), calls=calls, invalid=invalid)
 
     def _call(self, text: str, *, is_closed: bool) -> _Call:
-        """Read one call; whatever is wrong with it is a ValueError."""
+        """Read one call; whatever is wrong with it is a ValueError, or a RecursionError if it is too deep."""
         if not is_closed:
             raise ValueError("The call does not end with </tool_call>.")
         call = _Call.model_validate_json(text)
+        # What that lets pass and other readers take another way, or not at all.
+        json.loads(text, parse_constant=_number, parse_float=_number, object_pairs_hook=_object)
         function = next((each for each in self.functions if each["name"] == call.name), None)
         if function is None:
             raise ValueError(f"There is no tool '{call.name}' among {self.names}.")
@@ -188,7 +203,8 @@ def as_text(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
 
     Returns:
         A conversation of system, user and assistant messages. Results that follow each other become one user
-        message: chat templates know no other role that all models take.
+        message, together with what the user says right after: chat templates know no other role that all
+        models take, and some refuse two user messages in a row.
     """
     names = {
         call["id"]: call["name"]
@@ -202,7 +218,10 @@ def as_text(messages: Sequence[BaseMessage]) -> list[BaseMessage]:
             results = (_result(message, names) for message in group if isinstance(message, ToolMessage))
             written.append(HumanMessage("\n".join(results)))
         else:
-            written += [_with_calls(message) for message in group]
+            others = [_with_calls(message) for message in group]
+            if written and isinstance(others[0], HumanMessage) and isinstance(others[0].content, str):
+                written[-1] = HumanMessage(f"{written[-1].text}\n\n{others.pop(0).text}")
+            written += others
     return written
 
 
@@ -220,7 +239,7 @@ def _written(calls: Sequence[ToolCall]) -> Iterator[str]:
 
 
 def _result(message: ToolMessage, names: Mapping[str | None, str]) -> str:
-    name = names.get(message.tool_call_id, message.name or "unknown")
+    name = _NOT_IN_NAMES.sub("_", names.get(message.tool_call_id, message.name or "unknown"))
     status = ' status="error"' if message.status == "error" else ""
     return f'<tool_result name="{name}"{status}>\n{_DELIMITER.sub("(", str(message.text))}\n</tool_result>'
 
@@ -236,13 +255,41 @@ def _function(tool: ToolLike) -> dict[str, Any]:
     return function
 
 
-def _check_schema(function: Mapping[str, Any]) -> None:
+def _check_parameters(function: Mapping[str, Any]) -> None:
     jsonschema = require("jsonschema", extra="agents")
     try:
-        jsonschema.Draft202012Validator.check_schema(_parameters(function))
+        _check_schema(_parameters(function), name=function["name"])
     except jsonschema.SchemaError as error:
         message = f"The parameters of tool '{function['name']}' are no JSON Schema: {error.message}"
         raise InvalidPolicyError(message) from error
+
+
+def _check_schema(schema: Mapping[str, Any], *, name: str) -> None:
+    """Check a schema and all that it refers to, which the validator would come upon only with a call."""
+    check = require("jsonschema", extra="agents").Draft202012Validator.check_schema
+    referencing = require("referencing", extra="agents")
+    draft = require("referencing.jsonschema", extra="agents").DRAFT202012
+    check(schema)
+    left = [(schema, referencing.Registry().resolver_with_root(draft.create_resource(schema)))]
+    seen: set[int] = set()
+    while left:
+        contents, resolver = left.pop()
+        if isinstance(contents, bool) or id(contents) in seen:
+            continue
+        seen.add(id(contents))
+        for reference in (contents[key] for key in ("$ref", "$dynamicRef") if key in contents):
+            try:
+                found = resolver.lookup(reference)
+            except (referencing.exceptions.Unresolvable, ValueError) as error:
+                message = (
+                    f"The parameters of tool '{name}' refer to {reference!r}, which is not in them, and "
+                    "nothing is fetched. Put it below '$defs'."
+                )
+                raise InvalidPolicyError(message) from error
+            check(found.contents)
+            left.append((found.contents, found.resolver))
+        parts = [draft.create_resource(part) for part in draft.subresources_of(contents)]
+        left += [(part.contents, resolver.in_subresource(part)) for part in parts]
 
 
 def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,7 +305,24 @@ def _validator(schema: Mapping[str, Any]) -> Any:
     return require("jsonschema", extra="agents").Draft202012Validator(schema, registry=registry)
 
 
-def _reason(error: ValueError) -> str:
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"Not a call: Invalid JSON: {text} is no number.")
+    return number
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"Not a call: {twice!r} comes twice in an object.")
+    return dict(pairs)
+
+
+def _reason(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "Not a call: nested too deeply."
     if not isinstance(error, ValidationError):
         return str(error)
     wrong = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors(include_url=False))

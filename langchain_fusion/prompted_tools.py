@@ -70,7 +70,7 @@ class PromptedToolsChatModel(ChatClientModel):
         return super()._identifying_params | {"tools_prompt": tools_prompt(), "examples": examples}
 
     def bind_tools(
-        self, tools: Sequence[ToolLike], *, tool_choice: str | None = None, **kwargs: Any
+        self, tools: Sequence[ToolLike], *, tool_choice: str | bool | None = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
         """Bind tools, to be described in the prompt.
 
@@ -79,8 +79,8 @@ class PromptedToolsChatModel(ChatClientModel):
 
         Args:
             tools: Whatever LangChain takes for a tool.
-            tool_choice: None or `"auto"` leaves it to the model; `"any"` asks for a call; a name offers that
-                tool only and asks for a call.
+            tool_choice: None or `"auto"` leaves it to the model; `"any"`, `"required"` or True asks for a
+                call; a name offers that tool only and asks for a call.
             **kwargs: More settings for each call.
 
         Returns:
@@ -103,7 +103,7 @@ class PromptedToolsChatModel(ChatClientModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         *,
         tools: Sequence[ToolLike] = (),
-        tool_choice: str | None = None,
+        tool_choice: str | bool | None = None,
         **kwargs: Any,
     ) -> ChatResult:
         offered = OfferedTools.of(tools, choice=tool_choice)
@@ -117,7 +117,7 @@ class PromptedToolsChatModel(ChatClientModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         *,
         tools: Sequence[ToolLike] = (),
-        tool_choice: str | None = None,
+        tool_choice: str | bool | None = None,
         **kwargs: Any,
     ) -> ChatResult:
         offered = OfferedTools.of(tools, choice=tool_choice)
