@@ -283,7 +283,7 @@ def test_pivot_when_rows_and_candidates_are_permuted_permutes_columns(logs, name
 
 
 def test_propensity_when_a_collected_candidate_lacks_answers_then_its_certainty_is_unknown(logs):
-    # `a` answered both queries, `b` one: its collection asked half, so 1 would overstate how sure its mean is.
+    # `a` answered both queries, `b` one: its collection asked half, so 1 would overstate how sure we are.
     dataset = RouterDataset.from_logs(
         logs(
             {"q": "one", "c": "a", "performance": 1.0, "propensity": 1.0},
