@@ -23,7 +23,9 @@ AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
-HeadName = Literal["cluster", "xgboost"]
+HeadName = Literal[
+    "cluster", "knn", "linear", "svm", "mlp", "xgboost", "matrix_factorization", "graph", "stack"
+]
 LabelName = Literal["performance", "judge_score", "feedback"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 

@@ -48,7 +48,7 @@ def router_details(weights: RouterWeights, basis: DecisionBasis) -> dict[str, Js
     details = _Details(
         head=weights.head_name,
         n_members=len(weights.members),
-        text_features_version=TEXT_FEATURES_VERSION,
+        text_features_version=weights.text_features_version,
         cost_scale_usd=basis.cost_scale_usd,
         margins=margins,
     )
@@ -111,7 +111,11 @@ def read_router(
     _check_versions(folder, details, manifest.query_text_version)
     _check_columns(folder, tensors, candidates)
     weights = RouterWeights.from_tensors(
-        tensors, candidates=candidates, head_name=details.head, n_members=details.n_members
+        tensors,
+        candidates=candidates,
+        head_name=details.head,
+        n_members=details.n_members,
+        text_features_version=details.text_features_version,
     )
     basis = DecisionBasis(
         average=Prediction(candidates=candidates, **averages),
@@ -142,13 +146,15 @@ def _check_columns(
 
 
 def _check_versions(folder: str | Path, details: _Details, query_text_version: int | None) -> None:
-    for name, found, ours in (
-        ("query text", query_text_version, QUERY_TEXT_VERSION),
-        ("text features", details.text_features_version, TEXT_FEATURES_VERSION),
-    ):
-        if found != ours:
-            message = (
-                f"{folder} was trained with version {found} of the {name}; this release computes version "
-                f"{ours}. Use the release it was trained with, or retrain."
-            )
-            raise ArtifactFormatError(message)
+    if query_text_version != QUERY_TEXT_VERSION:
+        message = (
+            f"{folder} was trained with version {query_text_version} of the query text; this release reads "
+            f"version {QUERY_TEXT_VERSION}. Use the release it was trained with, or retrain."
+        )
+        raise ArtifactFormatError(message)
+    if not 1 <= details.text_features_version <= TEXT_FEATURES_VERSION:
+        message = (
+            f"{folder} was trained with version {details.text_features_version} of the text features; this "
+            f"release computes versions 1 to {TEXT_FEATURES_VERSION}. Update, or retrain."
+        )
+        raise ArtifactFormatError(message)

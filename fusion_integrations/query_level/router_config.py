@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fusion_integrations.errors import InvalidPolicyError
-from fusion_integrations.query_level.heads import ClusterHeadConfig, HeadConfig
+from fusion_integrations.query_level.heads import HeadConfig, StackHeadConfig
 from fusion_integrations.query_level.router_dataset import Label
 
 __all__ = ["RouterTrainingArguments"]
@@ -27,7 +27,7 @@ class RouterTrainingArguments:
         seed: Seed of every random choice.
     """
 
-    head: HeadConfig = field(default_factory=ClusterHeadConfig)
+    head: HeadConfig = field(default_factory=StackHeadConfig)
     label: Label = "performance"
     n_members: int = 5
     n_calibration_folds: int = 3
@@ -53,4 +53,4 @@ class RouterTrainingArguments:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON data."""
-        return asdict(self)
+        return {**asdict(self), "head": self.head.to_json()}

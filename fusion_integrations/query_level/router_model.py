@@ -69,7 +69,8 @@ class RouterModel:
         if isinstance(queries, str):
             raise InvalidPolicyError("The router got one text for a list of queries. Pass [text].")
         texts = [query if isinstance(query, str) else query.text for query in queries]
-        return self.weights.predict(texts, router_features(texts, embedder=self.embedder))
+        features = router_features(texts, embedder=self.embedder, version=self.weights.text_features_version)
+        return self.weights.predict(texts, features)
 
     def route(
         self,

@@ -19,8 +19,8 @@ from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
 from fusion_integrations.query_level.decision import DecisionBasis
-from fusion_integrations.query_level.heads import HeadInputs, fit_head
-from fusion_integrations.query_level.off_policy import doubly_robust
+from fusion_integrations.query_level.heads import HeadInputs, fit_members
+from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -129,29 +129,34 @@ class RouterTrainer:
             dataset=dataset,
             features=router_features(dataset.texts, embedder=self.embedder),
             groups=tuple(duplicate_key(text) for text in dataset.texts),
+            candidate_embeddings=self.embedder.embed([_describe(each) for each in dataset.candidates]),
         )
 
     def _fit(self, training: _Prepared) -> RouterWeights:
         """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
         arguments = self.arguments
         folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
-        members = []
-        for fold in range(arguments.n_members):
-            part = training.select(folds != fold)
-            inputs = HeadInputs(
-                features=part.features,
-                targets=part.dataset.performance,
-                tasks=part.dataset.tasks,
-                n_threads=arguments.n_threads,
-                seed=arguments.seed + fold,
-            )
-            members.append(fit_head(arguments.head, inputs))
+        n_embedding = self.embedder.identity.dimensions
+        inputs = HeadInputs(
+            features=training.features,
+            targets=training.dataset.performance,
+            weights=importance_weights(training.dataset.performance, training.dataset.propensity),
+            tasks=training.dataset.tasks,
+            column_embeddings=training.candidate_embeddings,
+            n_embedding=n_embedding,
+            n_threads=arguments.n_threads,
+            seed=arguments.seed,
+        )
         return RouterWeights(
             candidates=training.dataset.candidates,
             head_name=arguments.head.name,
-            members=tuple(members),
+            members=fit_members(arguments.head, inputs, folds),
             usage=fit_usage(
-                training.dataset, training.features, n_threads=arguments.n_threads, seed=arguments.seed
+                training.dataset,
+                training.features,
+                n_embedding=n_embedding,
+                n_threads=arguments.n_threads,
+                seed=arguments.seed,
             ),
         )
 
@@ -186,18 +191,32 @@ class RouterTrainer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prepared:
-    """A data set with what is computed once from its texts: (n, d) features and n near-duplicate keys."""
+    """A data set with what is computed once from its texts.
+
+    Attributes:
+        dataset: n queries, k candidates.
+        features: (n, d), the embedding first.
+        groups: n keys of near-duplicates.
+        candidate_embeddings: (k, e) of their descriptions.
+    """
 
     dataset: RouterDataset
     features: FloatArray
     groups: tuple[str, ...]
+    candidate_embeddings: FloatArray
 
     def select(self, rows: npt.NDArray[np.bool_]) -> _Prepared:
         return _Prepared(
             dataset=self.dataset.select(rows),
             features=self.features[rows],
             groups=tuple(np.asarray(self.groups, dtype=np.object_)[rows]),
+            candidate_embeddings=self.candidate_embeddings,
         )
+
+
+def _describe(candidate: Candidate) -> str:
+    """Put what is known of a candidate in words, for heads that learn from descriptions."""
+    return f"{candidate.model or candidate.id}, {candidate.prompt_mode}. {candidate.description}".strip()
 
 
 def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:

@@ -13,6 +13,7 @@ from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads import FittedHead, restore_head
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
 from fusion_integrations.query_level.usage import UsageModel
 from fusion_integrations.types import Candidate
 
@@ -28,12 +29,14 @@ class RouterWeights:
         head_name: Which learner the members are.
         members: m trained heads, each of which predicts (n, k) performance.
         usage: Predicts tokens and cost.
+        text_features_version: Which surface features it reads.
     """
 
     candidates: tuple[Candidate, ...]
     head_name: str
     members: tuple[FittedHead, ...]
     usage: UsageModel
+    text_features_version: int = TEXT_FEATURES_VERSION
 
     def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict for n queries.
@@ -70,6 +73,7 @@ class RouterWeights:
         candidates: tuple[Candidate, ...],
         head_name: str,
         n_members: int,
+        text_features_version: int,
     ) -> Self:
         """Rebuild the learned part.
 
@@ -78,6 +82,7 @@ class RouterWeights:
             candidates: The k columns.
             head_name: Which learner the members are.
             n_members: How many there are.
+            text_features_version: Which surface features it reads.
 
         Returns:
             The learned part.
@@ -96,6 +101,7 @@ class RouterWeights:
             head_name=head_name,
             members=tuple(restore_head(head_name, member) for member in members),
             usage=usage,
+            text_features_version=text_features_version,
         )
 
 

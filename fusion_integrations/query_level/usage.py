@@ -77,8 +77,10 @@ class UsageModel:
         )
 
 
-def fit_usage(dataset: RouterDataset, features: FloatArray, *, n_threads: int, seed: int) -> UsageModel:
-    """Learn the use of each candidate from (n, d) features of the data set's queries."""
+def fit_usage(
+    dataset: RouterDataset, features: FloatArray, *, n_embedding: int, n_threads: int, seed: int
+) -> UsageModel:
+    """Learn the use of each candidate from (n, d) features of the data set's queries, embedding first."""
     targets = np.concatenate([dataset.output_tokens, dataset.cost_usd], axis=1)
     observed = ~np.isnan(targets)
     totals = np.where(observed, targets, 0.0).sum(axis=0)
@@ -90,7 +92,10 @@ def fit_usage(dataset: RouterDataset, features: FloatArray, *, n_threads: int, s
     inputs = HeadInputs(
         features=features,
         targets=in_means.astype(np.float32),
+        weights=(~np.isnan(in_means)).astype(np.float32),
         tasks=dataset.tasks,
+        column_embeddings=np.zeros((in_means.shape[1], 0), dtype=np.float32),
+        n_embedding=n_embedding,
         n_threads=n_threads,
         seed=seed,
     )

@@ -24,7 +24,7 @@ from fusion_integrations.model_level.distillation_config import (
     DistillationTrainingArguments,
     GroundTruth,
 )
-from fusion_integrations.query_level.heads import HEAD_CONFIGS
+from fusion_integrations.query_level.heads import HEAD_NAMES
 from fusion_integrations.query_level.policy import POLICY_PRESETS
 from fusion_integrations.query_level.router_dataset import Label
 from fusion_integrations.scoring.top_answers import AnswerCriterion
@@ -91,7 +91,7 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.TeachingCriterionName) == get_args(DistillationCriterion)
     assert get_args(choices.GroundTruthName) == get_args(GroundTruth)
     assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
-    assert sorted(get_args(choices.HeadName)) == sorted(HEAD_CONFIGS)
+    assert sorted(get_args(choices.HeadName)) == sorted(HEAD_NAMES)
     assert get_args(choices.LabelName) == get_args(Label)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
 
