@@ -16,6 +16,7 @@ __all__ = [
     "HeadName",
     "LabelName",
     "PolicyName",
+    "SplitName",
     "TeachingCriterionName",
 ]
 
@@ -27,6 +28,7 @@ HeadName = Literal[
     "cluster", "knn", "linear", "svm", "mlp", "xgboost", "matrix_factorization", "graph", "stack"
 ]
 LabelName = Literal["performance", "judge_score", "feedback"]
+SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 
 

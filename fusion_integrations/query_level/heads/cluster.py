@@ -166,7 +166,7 @@ def _group_means(
         sums += shares.T @ (np.nan_to_num(inputs.targets[rows]) * weights)
         amounts += shares.T @ weights
     overall = column_means(inputs.targets, inputs.weights)
-    means: FloatArray = (sums + config.shrinkage * overall) / (amounts + config.shrinkage)
+    means = (sums + config.shrinkage * overall) / (amounts + config.shrinkage)
     return means.astype(np.float32)
 
 

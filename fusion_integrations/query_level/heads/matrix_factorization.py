@@ -72,7 +72,8 @@ class MatrixFactorizationHead:
         """Predict (n, t) values from (n, d) features."""
         asked_for = features @ self.factors + self.factors_bias
         hardness = (features @ self.difficulty)[:, None]
-        return logistic(self.ability - hardness + asked_for @ self.candidates)
+        scores: FloatArray = self.ability - hardness + asked_for @ self.candidates
+        return logistic(scores)
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""

@@ -45,8 +45,8 @@ class FeatureScaling:
 
     def apply(self, features: FloatArray) -> FloatArray:
         """Scale (n, d) features."""
-        scaled: FloatArray = (features - self.center.astype(np.float32)) / self.scale.astype(np.float32)
-        return scaled
+        center, scale = self.center.astype(np.float32), self.scale.astype(np.float32)
+        return ((features - center) / scale).astype(np.float32)
 
     def fold(
         self, weights: npt.NDArray[np.float64], bias: npt.NDArray[np.float64]

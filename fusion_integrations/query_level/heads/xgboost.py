@@ -151,8 +151,7 @@ def _deviations(
     few = (n_values > 1) & (n_values < n_columns)
     stretch = np.ones(len(n_values))
     stretch[few] = n_values[few] / (n_values[few] - 1) * (n_columns - 1) / n_columns
-    deviations: FloatArray = (excess - base[:, None]) * stretch[:, None]
-    return deviations
+    return ((excess - base[:, None]) * stretch[:, None]).astype(np.float32)
 
 
 def _train(
