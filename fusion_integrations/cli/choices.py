@@ -24,9 +24,6 @@ AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
-HeadName = Literal[
-    "cluster", "knn", "linear", "svm", "mlp", "xgboost", "matrix_factorization", "graph", "stack"
-]
 LabelName = Literal["performance", "judge_score", "feedback"]
 SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
@@ -38,3 +35,17 @@ class PolicyName(StrEnum):
     PERFORMANCE_FIRST = "performance-first"
     BALANCE = "balance"
     COST_FIRST = "cost-first"
+
+
+class HeadName(StrEnum):
+    """Heads of a router; an enumeration for the same reason."""
+
+    CLUSTER = "cluster"
+    KNN = "knn"
+    LINEAR = "linear"
+    SVM = "svm"
+    MLP = "mlp"
+    XGBOOST = "xgboost"
+    MATRIX_FACTORIZATION = "matrix_factorization"
+    GRAPH = "graph"
+    STACK = "stack"

@@ -54,7 +54,7 @@ def train_router(
     logs: _Logs,
     *,
     out: Annotated[Path, typer.Option(help="Folder to save the router to.")],
-    head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = "stack",
+    head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = HeadName.STACK,
     label: Annotated[LabelName, typer.Option(help="The score to learn.")] = "performance",
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
     candidates: _Candidates = None,

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_integrations.evaluation.baselines import BEST_SINGLE
-from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, BenchmarkRow
-from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
+from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
+from fusion_integrations.evaluation.reliability import calibration_error
+from fusion_integrations.evaluation.table_parts import add_caption_line, make_table
 
 __all__ = ["render_benchmark"]
 
@@ -23,10 +24,12 @@ def render_benchmark(reports: Sequence[BenchmarkReport]) -> list[Table]:
         reports: One a log.
 
     Returns:
-        One table for all logs, then one of the scenarios a log with costs, and one of the model pairs.
+        One table of all logs, one of the heads behind it, then one of the scenarios a log with costs, and one
+        of the model pairs a log of two models.
     """
     return [
         _summary(reports),
+        _heads(reports),
         *(_scenarios(report) for report in reports if len(report.policies) > 1),
         *(_pairs(report) for report in reports if any(row.head and row.head.pairs for row in report.rows)),
     ]
@@ -35,24 +38,22 @@ def render_benchmark(reports: Sequence[BenchmarkReport]) -> list[Table]:
 def _summary(reports: Sequence[BenchmarkReport]) -> Table:
     table = make_table(
         "Routers that learned from other queries",
-        text_columns=("log", "strategy"),
-        number_columns=(
-            "perfor-\nmance",
-            "gain over\nBest Single",
-            "verdict",
-            "left the\ndefault",
-            "best prediction\nalways taken",
-            "error of\nprediction",
-            "seconds to\ntrain",
-        ),
+        text_columns=("strategy",),
+        number_columns=("performance", "gain over Best Single", "verdict", "left the\ndefault"),
     )
     for report in reports:
+        table.add_row(
+            Text(f"{report.name}: {report.n_queries} queries, {len(report.candidates)} LLMs", "bold")
+        )
         for number, row in enumerate(report.rows):
-            name = f"{report.name}\n{report.n_queries} queries, {len(report.candidates)} LLMs"
             following = report.rows[number + 1 : number + 2]
+            is_reference = row.strategy == BEST_SINGLE
             table.add_row(
-                Text(name if number == 0 else ""),
-                *map(Text, _summary_cells(report, row)),
+                Text(f"  {row.strategy}"),
+                f"{row.first.performance:.3f}",
+                "" if is_reference else Text(str(row.first.gain)),
+                "" if is_reference else _VERDICTS[report.verdict(row)],
+                "" if row.head is None else f"{row.head.switch_share:.0%}",
                 end_section=not following or (row.head is None) != (following[0].head is None),
             )
     for report in reports:
@@ -60,23 +61,34 @@ def _summary(reports: Sequence[BenchmarkReport]) -> Table:
     return table
 
 
-def _summary_cells(report: BenchmarkReport, row: BenchmarkRow) -> list[str]:
-    is_reference = row.strategy == BEST_SINGLE
-    cells = [
-        row.strategy,
-        f"{row.first.performance:.3f}",
-        "" if is_reference else str(row.first.gain),
-        "" if is_reference else _VERDICTS[report.verdict(row)],
-    ]
-    if row.head is None:
-        return [*cells, "", "", "", ""]
-    return [
-        *cells,
-        f"{row.head.switch_share:.0%}",
-        str(row.head.unbounded.gain),
-        f"{row.head.mse:.4f}",
-        f"{row.head.train_seconds:.0f}",
-    ]
+def _heads(reports: Sequence[BenchmarkReport]) -> Table:
+    table = make_table(
+        "The heads behind them",
+        text_columns=("head",),
+        number_columns=(
+            "gain without margin",
+            "squared\nerror",
+            "calibration\nerror",
+            "seconds\nto train",
+        ),
+    )
+    for report in reports:
+        table.add_row(Text(report.name, "bold"))
+        heads = [(row.strategy, row.head) for row in report.rows if row.head is not None]
+        for number, (name, head) in enumerate(heads):
+            table.add_row(
+                Text(f"  {name}"),
+                Text(str(head.unbounded.gain)),
+                f"{head.mse:.4f}",
+                f"{calibration_error(head.reliability):.3f}",
+                f"{head.train_seconds:.0f}",
+                end_section=number == len(heads) - 1,
+            )
+    add_caption_line(
+        table,
+        "Without margin the best prediction is always taken. Errors are those of the predicted performance.",
+    )
+    return table
 
 
 def _facts(report: BenchmarkReport) -> str:
@@ -88,40 +100,34 @@ def _facts(report: BenchmarkReport) -> str:
 
 
 def _scenarios(report: BenchmarkReport) -> Table:
-    names = list(report.policies)
+    weighing = list(report.policies)[1:]
     table = make_table(
         f"{report.name}: what performance costs",
         text_columns=("strategy",),
         number_columns=(
-            *(f"{name}:\nreward" for name in names),
-            *(f"{name}:\ngain" for name in names[1:]),
-            "USD per\n1000 calls",
+            *(f"{name}:\nreward, gain over Best Single" for name in weighing),
             "AIQ",
-            "cost at quality\nof Best Single",
+            "cost at\nBest Single",
         ),
     )
     for row in report.rows:
-        outcomes = list(row.scenarios.values())
         curve = row.head.cost_quality if row.head else None
         share = None if curve is None else curve.cost_at_best_single
         table.add_row(
-            *map(
-                Text,
-                (
-                    row.strategy,
-                    *(f"{outcome.reward:.3f}" for outcome in outcomes),
-                    *(str(outcome.gain) for outcome in outcomes[1:]),
-                    cost_text(row.first.cost_usd),
-                    "" if curve is None else f"{curve.aiq:.3f}",
-                    "" if curve is None else "not reached" if share is None else f"{share:.0%}",
-                ),
-            )
+            Text(row.strategy),
+            *(
+                Text(f"{row.scenarios[name].reward:.3f}  {row.scenarios[name].gain}", justify="right")
+                for name in weighing
+            ),
+            "" if curve is None else f"{curve.aiq:.3f}",
+            "" if curve is None else "not reached" if share is None else f"{share:.0%}",
         )
-    weights = ", ".join(f"{name} {policy['cost_weight']:g}" for name, policy in report.policies.items())
+    weights = ", ".join(f"{name} {report.policies[name]['cost_weight']:g}" for name in weighing)
     add_caption_line(
         table,
-        f"Cost weights: {weights}. USD are those under the first. AIQ is the mean performance over budgets "
-        "from the cheapest to the dearest candidate; the last column is read off the cost-quality curve.",
+        f"Cost weights: {weights}. AIQ is the mean performance over budgets from the cheapest to the dearest "
+        "LLM. The last column is the cost, relative to Best Single, at which the cost-quality curve reaches "
+        "its performance.",
     )
     return table
 

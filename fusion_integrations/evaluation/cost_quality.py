@@ -15,6 +15,8 @@ __all__ = ["aiq", "cost_at_quality", "quality_hull"]
 
 Points = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-6  # means of the same numbers in another order differ by less
+
 
 def quality_hull(points: Iterable[tuple[float, float]]) -> Points:
     """Give the upper hull of cost-performance points, without the parts that cost more for no more.
@@ -51,7 +53,7 @@ def cost_at_quality(points: Iterable[tuple[float, float]], *, quality: float) ->
     """
     hull = quality_hull(points)
     costs, performances = hull[:, 0], hull[:, 1]
-    if quality > performances[-1]:
+    if quality > performances[-1] + _ROUNDING:
         return None
     # Left of the first point np.interp keeps its cost: nothing cheaper is on offer.
     return float(np.interp(quality, performances, costs))

@@ -72,8 +72,7 @@ class MatrixFactorizationHead:
         """Predict (n, t) values from (n, d) features."""
         asked_for = features @ self.factors + self.factors_bias
         hardness = (features @ self.difficulty)[:, None]
-        scores: FloatArray = self.ability - hardness + asked_for @ self.candidates
-        return logistic(scores)
+        return logistic((self.ability - hardness + asked_for @ self.candidates).astype(np.float32))
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""

@@ -91,7 +91,7 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.TeachingCriterionName) == get_args(DistillationCriterion)
     assert get_args(choices.GroundTruthName) == get_args(GroundTruth)
     assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
-    assert sorted(get_args(choices.HeadName)) == sorted(HEAD_NAMES)
+    assert sorted(choices.HeadName) == sorted(HEAD_NAMES)
     assert get_args(choices.LabelName) == get_args(Label)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
 
