@@ -49,3 +49,4 @@ class HeadName(StrEnum):
     MATRIX_FACTORIZATION = "matrix_factorization"
     GRAPH = "graph"
     STACK = "stack"
+    AUTO = "auto"

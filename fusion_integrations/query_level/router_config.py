@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from fusion_integrations.errors import InvalidPolicyError
-from fusion_integrations.query_level.heads import HeadConfig, StackHeadConfig
-from fusion_integrations.query_level.router_dataset import Label
+from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, StackHeadConfig
+from fusion_integrations.query_level.labels import AnyLabel, label_to_json
 
 __all__ = ["RouterTrainingArguments"]
 
@@ -17,8 +17,8 @@ class RouterTrainingArguments:
     """Settings of `RouterTrainer`.
 
     Attributes:
-        head: Which learner predicts performance, and its settings.
-        label: Which score to learn; the paper's fourth scenario is `"judge_score"`.
+        head: Which learner predicts performance, and its settings; `AutoHeadConfig` tries several on the logs.
+        label: Which score to learn, or a `LabelBlend` of several; the paper's fourth scenario is `"judge_score"`.
         n_members: Ensemble members, each trained without another part of the queries. Their spread is the
             router's uncertainty.
         n_calibration_folds: Folds of the cross-validation that chooses the margin.
@@ -27,8 +27,8 @@ class RouterTrainingArguments:
         seed: Seed of every random choice.
     """
 
-    head: HeadConfig = field(default_factory=StackHeadConfig)
-    label: Label = "performance"
+    head: HeadConfig | AutoHeadConfig = field(default_factory=StackHeadConfig)
+    label: AnyLabel = "performance"
     n_members: int = 5
     n_calibration_folds: int = 3
     risk: float = 0.05
@@ -53,4 +53,4 @@ class RouterTrainingArguments:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON data."""
-        return {**asdict(self), "head": self.head.to_json()}
+        return {**asdict(self), "head": self.head.to_json(), "label": label_to_json(self.label)}

@@ -19,8 +19,12 @@ from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
 from fusion_integrations.query_level.decision import DecisionBasis
-from fusion_integrations.query_level.heads import HeadInputs, fit_members
+from fusion_integrations.query_level.head_selection import HeadTrial, try_heads
+from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_members
+from fusion_integrations.query_level.heads.base import MIN_ANSWERS
+from fusion_integrations.query_level.label_noise import measure_label_noise
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
+from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -35,7 +39,6 @@ __all__ = ["RouterTrainer"]
 logger = logging.getLogger(__name__)
 
 _MIN_QUERIES = 20
-_MIN_ANSWERS = 20
 
 
 class RouterTrainer:
@@ -92,8 +95,12 @@ class RouterTrainer:
         training = self._prepare(frame, candidates, prices)
         _check_enough(training.dataset)
         logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
-        weights = self._fit(training)
-        unseen = self._cross_validate(training, usage=weights.usage)
+        overlap = measure_overlap(frame, training.dataset)
+        for warning in overlap.warnings:
+            logger.warning(warning)
+        head, trials = self._choose_head(training)
+        weights = self._fit(training, head)
+        unseen = self._cross_validate(training, head, usage=weights.usage)
         basis = _basis(training.dataset, unseen)
         validation = training
         if eval_logs is not None:
@@ -110,13 +117,19 @@ class RouterTrainer:
         )
         for margin in margins:
             logger.info("Validated %s", margin)
+        noise = measure_label_noise(frame, self.arguments.label)
         return RouterModel(
             weights=weights,
             basis=replace(basis, margin_z={margin.cost_weight: margin.margin_z for margin in margins}),
             embedder=self.embedder,
             arguments=self.arguments.to_json(),
             log_fingerprint=log_fingerprint(frame),
-            metrics=_metrics(training.dataset, basis, margins),
+            metrics={
+                **_metrics(training.dataset, basis, margins),
+                "overlap": overlap.to_json(),
+                "label_noise": None if noise is None else noise.to_json(),
+                "head_trials": [trial.to_json() for trial in trials],
+            },
         )
 
     def _prepare(
@@ -132,35 +145,52 @@ class RouterTrainer:
             candidate_embeddings=self.embedder.embed([_describe(each) for each in dataset.candidates]),
         )
 
-    def _fit(self, training: _Prepared) -> RouterWeights:
-        """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
-        arguments = self.arguments
-        folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
-        n_embedding = self.embedder.identity.dimensions
-        inputs = HeadInputs(
+    def _inputs(self, training: _Prepared) -> HeadInputs:
+        return HeadInputs(
             features=training.features,
             targets=training.dataset.performance,
             weights=importance_weights(training.dataset.performance, training.dataset.propensity),
             tasks=training.dataset.tasks,
             column_embeddings=training.candidate_embeddings,
-            n_embedding=n_embedding,
-            n_threads=arguments.n_threads,
-            seed=arguments.seed,
+            n_embedding=self.embedder.identity.dimensions,
+            n_threads=self.arguments.n_threads,
+            seed=self.arguments.seed,
         )
+
+    def _choose_head(self, training: _Prepared) -> tuple[HeadConfig, list[HeadTrial]]:
+        """Return the wanted head, or the winner of the wanted trials and what each reached."""
+        wanted, arguments = self.arguments.head, self.arguments
+        if not isinstance(wanted, AutoHeadConfig):
+            return wanted, []
+        head, trials = try_heads(
+            wanted.heads,
+            self._inputs(training),
+            folds=grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed),
+            groups=training.groups,
+            propensity=training.dataset.propensity,
+        )
+        for trial in trials:
+            logger.info("Tried head '%s': performance %.4f", trial.head, trial.performance)
+        return head, trials
+
+    def _fit(self, training: _Prepared, head: HeadConfig) -> RouterWeights:
+        """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
+        arguments = self.arguments
+        folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
         return RouterWeights(
             candidates=training.dataset.candidates,
-            head_name=arguments.head.name,
-            members=fit_members(arguments.head, inputs, folds),
+            head_name=head.name,
+            members=fit_members(head, self._inputs(training), folds),
             usage=fit_usage(
                 training.dataset,
                 training.features,
-                n_embedding=n_embedding,
+                n_embedding=self.embedder.identity.dimensions,
                 n_threads=arguments.n_threads,
                 seed=arguments.seed,
             ),
         )
 
-    def _cross_validate(self, training: _Prepared, *, usage: UsageModel) -> Prediction:
+    def _cross_validate(self, training: _Prepared, head: HeadConfig, *, usage: UsageModel) -> Prediction:
         """Predict every training query by weights that saw neither it nor a near-duplicate of it.
 
         Where a fold logged no tokens or cost of a candidate, `usage`, which saw everything, stands in.
@@ -169,7 +199,7 @@ class RouterTrainer:
         folds = grouped_folds(training.groups, n_folds=n_folds, seed=seed + 1)
         parts = []
         for fold in range(n_folds):
-            weights = self._fit(training.select(folds != fold))
+            weights = self._fit(training.select(folds != fold), head)
             held_out = training.select(folds == fold)
             parts.append(weights.predict(held_out.dataset.texts, held_out.features))
         order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
@@ -246,7 +276,7 @@ def _basis(dataset: RouterDataset, unseen: Prediction) -> DecisionBasis:
     n_answers = (~np.isnan(dataset.performance)).sum(axis=0)
     # Few answers say nothing about a mean: an error as wide as the scale keeps such a candidate from being
     # the default. Two members at mean -/+ se are the ensemble whose jackknife error is se.
-    se = np.where(n_answers < _MIN_ANSWERS, 1.0, outcomes.performance.std(axis=0) / math.sqrt(n))
+    se = np.where(n_answers < MIN_ANSWERS, 1.0, outcomes.performance.std(axis=0) / math.sqrt(n))
     known = cost[~np.isnan(cost)]
     average = Prediction(
         candidates=dataset.candidates,

@@ -26,7 +26,7 @@ from fusion_integrations.model_level.distillation_config import (
 )
 from fusion_integrations.query_level.heads import HEAD_NAMES
 from fusion_integrations.query_level.policy import POLICY_PRESETS
-from fusion_integrations.query_level.router_dataset import Label
+from fusion_integrations.query_level.labels import Label
 from fusion_integrations.scoring.top_answers import AnswerCriterion
 from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
 
