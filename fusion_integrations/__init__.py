@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fusion_integrations.query_level.router_config import RouterTrainingArguments
     from fusion_integrations.query_level.router_model import RouterModel
     from fusion_integrations.query_level.router_trainer import RouterTrainer
+    from fusion_integrations.query_level.run_budget import RunBudget
     from fusion_integrations.thought_level.chroma_store import ChromaThoughtTemplateStore
     from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
     from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
@@ -52,6 +53,7 @@ __all__ = [
     "RouterTrainer",
     "RouterTrainingArguments",
     "RoutingPolicy",
+    "RunBudget",
     "Score",
     "StudentModel",
     "ThoughtPrompter",
@@ -85,6 +87,7 @@ _HOME = {
     "RouterTrainer": "query_level.router_trainer",
     "RouterTrainingArguments": "query_level.router_config",
     "RoutingPolicy": "query_level.policy",
+    "RunBudget": "query_level.run_budget",
     "Score": "logs.schema",
     "StudentModel": "model_level.student_model",
     "ThoughtPrompter": "thought_level.template_prompt",

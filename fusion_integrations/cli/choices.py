@@ -12,6 +12,7 @@ __all__ = [
     "AssignmentName",
     "CriterionName",
     "EmbedderName",
+    "ExplorationName",
     "GroundTruthName",
     "HeadName",
     "LabelName",
@@ -26,6 +27,14 @@ GroundTruthName = Literal["add", "leave_out"]
 HeadName = Literal["cluster", "xgboost"]
 LabelName = Literal["performance", "judge_score", "feedback"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
+
+
+class ExplorationName(StrEnum):
+    """How chance may choose; an enumeration because Typer has no lists of literals."""
+
+    NONE = "none"
+    EPSILON = "epsilon"
+    THOMPSON = "thompson"
 
 
 class PolicyName(StrEnum):

@@ -15,8 +15,9 @@ from safetensors.numpy import load, save
 
 from fusion_integrations.artifacts import LoadedArtifact, load_artifact
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
-from fusion_integrations.query_level.decision import DecisionBasis
+from fusion_integrations.query_level.basis import DecisionBasis
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.quality_target import QualityCurves
 from fusion_integrations.query_level.router_weights import RouterWeights
 from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
 from fusion_integrations.types import QUERY_TEXT_VERSION, Candidate
@@ -58,7 +59,7 @@ def router_details(weights: RouterWeights, basis: DecisionBasis) -> dict[str, Js
 def router_bytes(weights: RouterWeights, basis: DecisionBasis) -> bytes:
     """Return the content of the safetensors file: the other half of a router."""
     averages = {f"average.{name}": getattr(basis.average, name) for name in _AVERAGES}
-    tensors = weights.tensors() | averages
+    tensors = weights.tensors() | averages | _quality_tensors(basis)
     return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
 
 
@@ -117,6 +118,7 @@ def read_router(
         average=Prediction(candidates=candidates, **averages),
         cost_scale_usd=details.cost_scale_usd,
         margin_z={weight: math.inf if margin is None else margin for weight, margin in details.margins},
+        quality=_quality(folder, tensors, n_candidates=len(candidates)),
         artifact=manifest.digest,
     )
     return artifact, weights, basis
@@ -127,7 +129,7 @@ def _check_columns(
 ) -> None:
     """Refuse arrays of other candidates, which NumPy might broadcast to wrong answers without a word."""
     k = len(candidates)
-    per_candidate = {"usage.scale": 2, "usage.head.means": 2, "usage.input_fit": 1}
+    per_candidate = {"usage.scale": 2, "usage.head.means": 2, "usage.input_fit": 1, "usage.latency_s": 1}
     for name, tensor in tensors.items():
         is_means = name.startswith("member.") and name.endswith(".means")
         columns = k * per_candidate.get(name, 1 if is_means or name.startswith("average.") else 0)
@@ -139,6 +141,29 @@ def _check_columns(
             raise ArtifactFormatError(message)
     if len({candidate.id for candidate in candidates}) < k:
         raise ArtifactFormatError(f"{folder} lists a candidate twice. Save it again.")
+
+
+def _quality_tensors(basis: DecisionBasis) -> dict[str, npt.NDArray[Any]]:
+    """Return what validation found of each quality; nothing if it was not asked."""
+    if basis.quality is None:
+        return {}
+    return {"quality.rates": basis.quality.rates, "quality.loss": basis.quality.loss}
+
+
+def _quality(
+    folder: str | Path, tensors: Mapping[str, npt.NDArray[Any]], *, n_candidates: int
+) -> QualityCurves | None:
+    """Read what `_quality_tensors` gave; older artifacts have none."""
+    rates, loss = tensors.get("quality.rates"), tensors.get("quality.loss")
+    if rates is None or loss is None:
+        return None
+    if rates.ndim != 1 or loss.shape != (n_candidates, len(rates)) or (np.diff(rates) <= 0).any():
+        message = (
+            f"{folder} lists {n_candidates} candidates, but its array 'quality.loss' has the shape "
+            f"{loss.shape} for rates of shape {rates.shape}, which must ascend. Save it again."
+        )
+        raise ArtifactFormatError(message)
+    return QualityCurves(rates=rates, loss=loss)
 
 
 def _check_versions(folder: str | Path, details: _Details, query_text_version: int | None) -> None:

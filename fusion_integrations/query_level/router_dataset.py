@@ -43,6 +43,7 @@ class RouterDataset:
         cost_usd: (n, k) mean USD a call.
         input_tokens: (n, k) mean prompt tokens.
         output_tokens: (n, k) mean answer tokens.
+        latency_s: (n, k) mean seconds a call.
         propensity: (n, k) probability with which the cell was logged; NaN if unknown. A collection logs 1,
             which holds among the queries it asked: where other rows lack the candidate's answer, it is NaN.
     """
@@ -55,6 +56,7 @@ class RouterDataset:
     cost_usd: FloatArray
     input_tokens: FloatArray
     output_tokens: FloatArray
+    latency_s: FloatArray
     propensity: FloatArray
 
     def __len__(self) -> int:
@@ -108,6 +110,7 @@ class RouterDataset:
             else _priced(columns, input_tokens, output_tokens, prices),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
+            latency_s=cells.mean("latency_s"),
             propensity=_pooled_propensity(cells.mean("propensity")),
         )
 
@@ -123,6 +126,7 @@ class RouterDataset:
             cost_usd=self.cost_usd[indices],
             input_tokens=self.input_tokens[indices],
             output_tokens=self.output_tokens[indices],
+            latency_s=self.latency_s[indices],
             propensity=self.propensity[indices],
         )
 

@@ -17,7 +17,7 @@ from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
-from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
+from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins, validate_quality
 from fusion_integrations.query_level.decision import DecisionBasis
 from fusion_integrations.query_level.heads import HeadInputs, fit_head
 from fusion_integrations.query_level.off_policy import doubly_robust
@@ -100,9 +100,10 @@ class RouterTrainer:
             validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
             _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
+        outcomes = _outcomes(validation.dataset, unseen)
         margins = calibrate_margins(
             unseen,
-            _outcomes(validation.dataset, unseen),
+            outcomes,
             basis=basis,
             groups=validation.groups,
             risk=self.arguments.risk,
@@ -112,7 +113,11 @@ class RouterTrainer:
             logger.info("Validated %s", margin)
         return RouterModel(
             weights=weights,
-            basis=replace(basis, margin_z={margin.cost_weight: margin.margin_z for margin in margins}),
+            basis=replace(
+                basis,
+                margin_z={margin.cost_weight: margin.margin_z for margin in margins},
+                quality=validate_quality(unseen, outcomes, basis=basis, seed=self.arguments.seed),
+            ),
             embedder=self.embedder,
             arguments=self.arguments.to_json(),
             log_fingerprint=log_fingerprint(frame),

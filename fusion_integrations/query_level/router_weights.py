@@ -53,6 +53,7 @@ class RouterWeights:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             logged_cost_usd=usage.cost_usd,
+            logged_latency_s=usage.latency_s,
         )
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:

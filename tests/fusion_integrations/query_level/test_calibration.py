@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fusion_integrations.query_level.calibration import COST_WEIGHTS, Outcomes, calibrate_margins
+from fusion_integrations.types import Candidate
 
 
 def calibrate(prediction, reached, learned, *, cost=None, groups=None, risk=0.05, seed=0):
@@ -104,3 +105,11 @@ def test_margins_when_the_seed_is_equal_are_equal(predict, basis):
     prediction = predict(members_around(truth * 0.2 + 0.4, noise=0.1, rng=rng))
     learned = basis([0.5, 0.5])
     assert calibrate(prediction, truth, learned, seed=1) == calibrate(prediction, truth, learned, seed=1)
+
+
+def test_margins_when_a_context_window_looks_too_small_for_what_was_answered_do_not_mind(predict, basis):
+    truth = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
+    narrow = tuple(Candidate(id=name, model="m", context_tokens=10) for name in "ab")
+    prediction = predict(truth, input_tokens=50, candidates=narrow)
+    (margin,) = calibrate(prediction, truth, basis([0.51, 0.5]))
+    assert margin.gain == pytest.approx(0.5)

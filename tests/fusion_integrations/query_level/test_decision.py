@@ -293,6 +293,7 @@ def test_decisions_when_candidates_are_permuted_are_the_same(predict, basis, nam
     members, costs, average, policy = problem
     k = members.shape[2]
     # Distinct rewards: among equal ones the order of the candidates decides, as documented.
+    costs = costs + np.arange(k) / 1000
     members = members + np.arange(k) / 100 + np.array([0, 1e-3])[:, None, None] * np.arange(k)
     order = random.sample(range(k), k)
     names = [named("abcde")[i] for i in range(k)]
