@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusion_integrations.pipeline import FusionPipeline, FusionPlan
     from fusion_integrations.query_level.decision import RouteDecision
     from fusion_integrations.query_level.policy import BALANCE, COST_FIRST, PERFORMANCE_FIRST, RoutingPolicy
+    from fusion_integrations.query_level.reloading_router import ReloadingRouter
     from fusion_integrations.query_level.router_config import RouterTrainingArguments
     from fusion_integrations.query_level.router_model import RouterModel
     from fusion_integrations.query_level.router_trainer import RouterTrainer
@@ -48,6 +49,7 @@ __all__ = [
     "Price",
     "PriceTable",
     "Query",
+    "ReloadingRouter",
     "RouteDecision",
     "RouterModel",
     "RouterTrainer",
@@ -82,6 +84,7 @@ _HOME = {
     "Price": "types",
     "PriceTable": "types",
     "Query": "types",
+    "ReloadingRouter": "query_level.reloading_router",
     "RouteDecision": "query_level.decision",
     "RouterModel": "query_level.router_model",
     "RouterTrainer": "query_level.router_trainer",

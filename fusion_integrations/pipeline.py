@@ -187,7 +187,7 @@ class FusionPipeline:
             candidate=candidate,
             outcome="pinned",
             reason="Chosen by the caller.",
-            expected_cost_usd=costs[candidate_id],
+            expected_cost_usd=costs.get(candidate_id),  # a router reloaded meanwhile may know one more
         )
         return self._prompted([(plan.query, decision)])[0]
 
