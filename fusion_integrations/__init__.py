@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fusion_integrations.pipeline import FusionPipeline, FusionPlan
     from fusion_integrations.query_level.decision import RouteDecision
     from fusion_integrations.query_level.policy import BALANCE, COST_FIRST, PERFORMANCE_FIRST, RoutingPolicy
+    from fusion_integrations.query_level.pool_changes import add_candidate, remove_candidate
     from fusion_integrations.query_level.reloading_router import ReloadingRouter
     from fusion_integrations.query_level.router_config import RouterTrainingArguments
     from fusion_integrations.query_level.router_model import RouterModel
@@ -62,7 +63,9 @@ __all__ = [
     "ThoughtTemplateLibrary",
     "ThoughtTemplateTrainer",
     "ThoughtTemplateTrainingArguments",
+    "add_candidate",
     "load_logs",
+    "remove_candidate",
 ]
 
 __version__ = "0.1.0"
@@ -97,7 +100,9 @@ _HOME = {
     "ThoughtTemplateLibrary": "thought_level.template_library",
     "ThoughtTemplateTrainer": "thought_level.template_trainer",
     "ThoughtTemplateTrainingArguments": "thought_level.template_config",
+    "add_candidate": "query_level.pool_changes",
     "load_logs": "logs.frame",
+    "remove_candidate": "query_level.pool_changes",
 }
 
 

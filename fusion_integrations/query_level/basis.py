@@ -10,7 +10,10 @@ from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.quality_target import QualityCurves
 
-__all__ = ["DecisionBasis"]
+__all__ = ["ADDED_MARGIN_Z", "DecisionBasis"]
+
+# Validation may find that predictions can be trusted as they are; that was not of candidates added later.
+ADDED_MARGIN_Z = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,7 @@ class DecisionBasis:
         cost_scale_usd: The router's own cost scale; None if no cost is known.
         margin_z: Validated margin by cost weight; infinity where leaving the default did not pay.
         quality: What holding a candidate's quality cost on validation data; None if it was not validated.
+        added: Ids of candidates added since, whom no validation has seen.
         artifact: Digest of the router artifact, or "" before it is saved.
     """
 
@@ -29,6 +33,7 @@ class DecisionBasis:
     cost_scale_usd: float | None
     margin_z: Mapping[float, float] = field(default_factory=dict)
     quality: QualityCurves | None = None
+    added: frozenset[str] = frozenset()
     artifact: str = ""
 
     def margin_for(self, policy: RoutingPolicy) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.basis import DecisionBasis
+from fusion_integrations.query_level.basis import ADDED_MARGIN_Z, DecisionBasis
 from fusion_integrations.query_level.eligibility import Exclusions, exclude_others_than, exclusions
 from fusion_integrations.query_level.exploration import epsilon_greedy, thompson
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -120,7 +119,8 @@ def choose(
     rewards = np.where(eligible, rewards, -np.inf).astype(np.float32)
     gain = rewards - rewards[rows, default][:, None]
     gain_se = (1 - policy.cost_weight) * prediction.paired_gain_se(default)
-    convincing = _convincing(gain, gain_se, margin)
+    margins = _margins(prediction, policy, margin, added=basis.added)
+    convincing = _convincing(gain, gain_se, margins)
     best = np.where(convincing, gain, -np.inf).argmax(axis=1)
     favourite = np.where(convincing.any(axis=1), best, default)
     chosen, propensity = _explored(
@@ -186,10 +186,24 @@ def _default(
     return default if bar is None else np.where(eligible[:, bar.column], bar.column, default)
 
 
-def _convincing(gain: FloatArray, gain_se: FloatArray, margin: float) -> npt.NDArray[np.bool_]:
-    if math.isinf(margin):  # never, whatever the standard error; inf * 0 would be undefined
-        return np.zeros(gain.shape, dtype=np.bool_)
-    return (gain > ROUNDING) & (gain > margin * gain_se)
+def _margins(
+    prediction: Prediction, policy: RoutingPolicy, margin: float, *, added: frozenset[str]
+) -> npt.NDArray[np.float64]:
+    """Return (k,) margins: the validated one, but no less than `ADDED_MARGIN_Z` for whom it has not seen."""
+    margins = np.full(len(prediction.candidates), margin)
+    if added and policy.margin_z is None and policy.quality_of is None:
+        is_added = [candidate.id in added for candidate in prediction.candidates]
+        margins[is_added] = max(margin, ADDED_MARGIN_Z)
+    return margins
+
+
+def _convincing(
+    gain: FloatArray, gain_se: FloatArray, margins: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    # An infinite margin means never, whatever the standard error; inf * 0 would be undefined.
+    finite = np.where(np.isinf(margins), 0.0, margins)
+    convincing: npt.NDArray[np.bool_] = (gain > ROUNDING) & (gain > finite * gain_se) & np.isfinite(margins)
+    return convincing
 
 
 def _explored(

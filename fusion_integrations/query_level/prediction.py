@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,8 @@ class Prediction:
     Attributes:
         candidates: The k columns.
         performance_members: (m, n, k) expected performance in [0, 1] by each of m members, every member
-            trained without another m-th part of the queries.
+            trained without another m-th part of the queries. Those of a candidate added later may stray
+            outside, around a mean within.
         input_tokens: (n, k) prompt tokens, estimated from the text's length; NaN if logs had none.
         output_tokens: (n, k) expected answer tokens; NaN if logs had none.
         logged_cost_usd: (n, k) expected USD a call at the prices of the logs; NaN if logs had none.
@@ -63,6 +65,19 @@ class Prediction:
             output_tokens=self.output_tokens[rows],
             logged_cost_usd=self.logged_cost_usd[rows],
             logged_latency_s=None if latency is None else latency[rows],
+        )
+
+    def select_candidates(self, columns: Sequence[int]) -> Prediction:
+        """Return the expectations of some of the k candidates, in a given order."""
+        chosen, latency = list(columns), self.logged_latency_s
+        return replace(
+            self,
+            candidates=tuple(self.candidates[column] for column in chosen),
+            performance_members=self.performance_members[:, :, chosen],
+            input_tokens=self.input_tokens[:, chosen],
+            output_tokens=self.output_tokens[:, chosen],
+            logged_cost_usd=self.logged_cost_usd[:, chosen],
+            logged_latency_s=None if latency is None else latency[:, chosen],
         )
 
     def paired_gain_se(self, base: np.ndarray) -> FloatArray:

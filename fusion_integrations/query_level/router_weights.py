@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.candidate_pool import CandidatePool
 from fusion_integrations.query_level.heads import FittedHead, restore_head
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.usage import UsageModel
@@ -28,12 +29,14 @@ class RouterWeights:
         head_name: Which learner the members are.
         members: m trained heads, each of which predicts (n, k) performance.
         usage: Predicts tokens and cost.
+        pool: Who came and went after training; None if nobody did.
     """
 
     candidates: tuple[Candidate, ...]
     head_name: str
     members: tuple[FittedHead, ...]
     usage: UsageModel
+    pool: CandidatePool | None = None
 
     def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict for n queries.
@@ -45,6 +48,11 @@ class RouterWeights:
         Returns:
             Expectations for every query and candidate; performance within [0, 1].
         """
+        trained = self.predict_trained(texts, features)
+        return trained if self.pool is None else self.pool.apply(trained, self.candidates)
+
+    def predict_trained(self, texts: Sequence[str], features: FloatArray) -> Prediction:
+        """Predict the b columns that the heads were trained for, whoever is a candidate now."""
         usage = self.usage.predict(texts, features)
         members = np.stack([member.predict(features) for member in self.members])
         return Prediction(
@@ -58,7 +66,8 @@ class RouterWeights:
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""
-        named = {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
+        named = {} if self.pool is None else self.pool.tensors()
+        named |= {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
         for number, member in enumerate(self.members):
             named |= {f"member.{number}.{name}": tensor for name, tensor in member.tensors().items()}
         return named
@@ -71,6 +80,7 @@ class RouterWeights:
         candidates: tuple[Candidate, ...],
         head_name: str,
         n_members: int,
+        pool: CandidatePool | None = None,
     ) -> Self:
         """Rebuild the learned part.
 
@@ -79,6 +89,7 @@ class RouterWeights:
             candidates: The k columns.
             head_name: Which learner the members are.
             n_members: How many there are.
+            pool: Who came and went after training, as the manifest says.
 
         Returns:
             The learned part.
@@ -97,6 +108,7 @@ class RouterWeights:
             head_name=head_name,
             members=tuple(restore_head(head_name, member) for member in members),
             usage=usage,
+            pool=pool,
         )
 
 
