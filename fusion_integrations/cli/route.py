@@ -109,14 +109,14 @@ def _ranking_table(decision: RouteDecision) -> Table:
     table = plain_table(
         "What it expects of each candidate",
         text_columns=("candidate",),
-        number_columns=("performance", "standard error", "USD per 1000 calls", "seconds", "reward"),
+        number_columns=("performance", "95% interval", "USD per 1000 calls", "seconds", "reward"),
     )
     table.add_column("excluded", overflow="fold")
     for ranked in decision.ranking:
         table.add_row(
             ranked.candidate_id,
             f"{ranked.performance:.3f}",
-            f"{ranked.performance_se:.3f}",
+            f"{ranked.performance_low:.3f} to {ranked.performance_high:.3f}",
             usd_per_1000(ranked.cost_usd),
             "unknown" if ranked.latency_s is None else f"{ranked.latency_s:.2f}",
             "" if ranked.reward is None else f"{ranked.reward:.3f}",

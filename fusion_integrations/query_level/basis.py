@@ -24,6 +24,8 @@ class DecisionBasis:
         average: Every candidate's mean over the training queries, as the prediction for one average query.
         cost_scale_usd: The router's own cost scale; None if no cost is known.
         margin_z: Validated margin by cost weight; infinity where leaving the default did not pay.
+        se_scale: What stated standard errors of performance are multiplied by to fit validation data, in
+            intervals; margins were validated on the stated ones.
         quality: What holding a candidate's quality cost on validation data; None if it was not validated.
         added: Ids of candidates added since, whom no validation has seen.
         artifact: Digest of the router artifact, or "" before it is saved.
@@ -32,6 +34,7 @@ class DecisionBasis:
     average: Prediction
     cost_scale_usd: float | None
     margin_z: Mapping[float, float] = field(default_factory=dict)
+    se_scale: float = 1.0
     quality: QualityCurves | None = None
     added: frozenset[str] = frozenset()
     artifact: str = ""

@@ -23,11 +23,12 @@ from fusion_integrations.query_level.quality_target import (
 )
 from fusion_integrations.statistics import bootstrap_means
 
-__all__ = ["COST_WEIGHTS", "Margin", "Outcomes", "calibrate_margins", "validate_quality"]
+__all__ = ["COST_WEIGHTS", "Margin", "Outcomes", "calibrate_margins", "calibrate_se", "validate_quality"]
 
 # Margins are validated at these cost weights; a policy uses the nearest.
 COST_WEIGHTS = (0.0, 0.2, 0.5, 0.8)
 _MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+_SE_GROUP, _MAX_SE_GROUPS, _MAX_SE_SCALE = 25, 20, 5.0
 _MAX_QUALITY_QUERIES = 20_000  # a mean over so many is exact to a few thousandths, and every rate needs one
 
 
@@ -130,6 +131,34 @@ def _calibrate(
                 switch_share=float((choice.chosen != choice.default).mean()),
             )
     return best
+
+
+def calibrate_se(prediction: Prediction, outcomes: Outcomes) -> float:
+    """Compare stated standard errors with the errors that validation shows.
+
+    Single scores are too noisy to show the error of an expectation. Means over queries of like prediction are
+    not: what their residuals vary by, beyond the noise of the scores, is the error of the predictions.
+
+    Args:
+        prediction: Predictions for n validation queries, by models that did not see them.
+        outcomes: What the candidates really reached on them.
+
+    Returns:
+        Factor for standard errors, within [1, 5]: never narrower than stated, as few groups say little.
+    """
+    performance, se = prediction.performance.astype(np.float64), prediction.performance_se
+    n, k = performance.shape
+    n_groups = max(1, min(_MAX_SE_GROUPS, n // _SE_GROUP))
+    shown, stated = 0.0, 0.0
+    for column in range(k):
+        residual = outcomes.performance[:, column] - performance[:, column]
+        for rows in np.array_split(np.argsort(performance[:, column], kind="stable"), n_groups):
+            if len(rows) > 1:
+                shown += residual[rows].mean() ** 2 - residual[rows].var(ddof=1) / len(rows)
+                stated += float((se[rows, column].astype(np.float64) ** 2).mean())
+    if stated <= 0:
+        return 1.0
+    return float(np.clip(np.sqrt(max(shown, 0.0) / stated), 1.0, _MAX_SE_SCALE))
 
 
 def validate_quality(

@@ -18,6 +18,8 @@ from fusion_integrations.types import Candidate, PriceTable
 
 __all__ = ["Choice", "DecisionBasis", "RankedCandidate", "RouteDecision", "choose", "decide", "reward"]
 
+_Z_95 = 1.96  # half of a normal distribution's 95% interval, in standard errors
+
 
 @dataclass(frozen=True, kw_only=True)
 class RankedCandidate:
@@ -27,6 +29,8 @@ class RankedCandidate:
         candidate_id: Who.
         performance: Expected performance in [0, 1].
         performance_se: Standard error of that expectation.
+        performance_low: Lower end of its 95% interval, from the error as calibrated on validation data.
+        performance_high: Upper end.
         cost_usd: Expected cost of the call; None if unknown.
         latency_s: Expected seconds of the call; None if unknown.
         reward: What the policy maximises: the reward, or with `quality_of` what it is worth beside that
@@ -37,6 +41,8 @@ class RankedCandidate:
     candidate_id: str
     performance: float
     performance_se: float
+    performance_low: float
+    performance_high: float
     cost_usd: float | None
     latency_s: float | None
     reward: float | None
@@ -122,16 +128,16 @@ def _explain(
     row: int, choice: Choice, prediction: Prediction, policy: RoutingPolicy, basis: DecisionBasis
 ) -> RouteDecision:
     chosen, default = int(choice.chosen[row]), int(choice.default[row])
-    candidates = prediction.candidates
+    candidates, latency = prediction.candidates, prediction.logged_latency_s
     outcome, reason = _reason(row, choice, prediction, policy)
     return RouteDecision(
         candidate=candidates[chosen],
         default_id=candidates[default].id,
         outcome=outcome,
         reason=reason,
-        ranking=_ranking(row, choice, prediction),
+        ranking=_ranking(row, choice, prediction, se_scale=basis.se_scale),
         expected_cost_usd=_or_none(choice.cost_usd[row, chosen]),
-        expected_latency_s=_or_none(prediction.latency_s[row, chosen]),
+        expected_latency_s=None if latency is None else _or_none(latency[row, chosen]),
         margin_z=choice.margin_z,
         propensity=float(choice.propensity[row]),
         policy_fingerprint=policy.fingerprint,
@@ -173,23 +179,42 @@ def _reason(row: int, choice: Choice, prediction: Prediction, policy: RoutingPol
     return outcome, reason
 
 
-def _ranking(row: int, choice: Choice, prediction: Prediction) -> tuple[RankedCandidate, ...]:
+def _ranking(
+    row: int, choice: Choice, prediction: Prediction, *, se_scale: float
+) -> tuple[RankedCandidate, ...]:
     performance, se = prediction.performance[row], prediction.performance_se[row]
-    latency = prediction.latency_s[row]
-    order = np.argsort(-choice.rewards[row], kind="stable")
-    return tuple(
-        RankedCandidate(
-            candidate_id=prediction.candidates[column].id,
-            performance=float(performance[column]),
-            performance_se=float(se[column]),
-            cost_usd=_or_none(choice.cost_usd[row, column]),
-            latency_s=_or_none(latency[column]),
-            reward=None if choice.excluded[row, column] else float(choice.rewards[row, column]),
-            excluded=choice.excluded[row, column] or None,
-        )
-        for column in order
+    half = _Z_95 * se_scale * se
+    latency = prediction.logged_latency_s
+    # Lists, because reading NumPy's numbers one by one takes longer than deciding.
+    columns = zip(
+        [candidate.id for candidate in prediction.candidates],
+        performance.tolist(),
+        se.tolist(),
+        (performance - half).clip(0.0, 1.0).tolist(),
+        (performance + half).clip(0.0, 1.0).tolist(),
+        choice.cost_usd[row].tolist(),
+        [math.nan] * len(performance) if latency is None else latency[row].tolist(),
+        choice.rewards[row].tolist(),
+        choice.excluded[row].tolist(),
+        strict=True,
     )
+    ranked = [
+        RankedCandidate(
+            candidate_id=name,
+            performance=expected,
+            performance_se=error,
+            performance_low=low,
+            performance_high=high,
+            cost_usd=_or_none(cost),
+            latency_s=_or_none(seconds),
+            reward=None if excluded else worth,
+            excluded=excluded or None,
+        )
+        for name, expected, error, low, high, cost, seconds, worth, excluded in columns
+    ]
+    order = np.argsort(-choice.rewards[row], kind="stable").tolist()
+    return tuple(ranked[column] for column in order)
 
 
 def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return None if math.isnan(value) else float(value)

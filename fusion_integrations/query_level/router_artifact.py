@@ -49,6 +49,8 @@ class _Details(BaseModel):
     cost_scale_usd: Annotated[float, Field(gt=0)] | None
     # Margin by cost weight; None stands for infinity, which JSON does not have.
     margins: tuple[tuple[float, Annotated[float, Field(ge=0)] | None], ...]
+    # Absent in artifacts of older releases.
+    se_scale: Annotated[float, Field(ge=1)] = 1.0
     # Absent where nobody came or went after training, and in artifacts of older releases.
     pool: _Pool | None = None
 
@@ -65,6 +67,7 @@ def router_details(weights: RouterWeights, basis: DecisionBasis) -> dict[str, Js
         text_features_version=TEXT_FEATURES_VERSION,
         cost_scale_usd=basis.cost_scale_usd,
         margins=margins,
+        se_scale=basis.se_scale,
         pool=None if pool is None else _Pool(n_trained=pool.n_trained, kept=pool.kept),
     )
     return details.model_dump(mode="json", exclude={"pool"} if pool is None else None)
@@ -133,6 +136,7 @@ def read_router(
         average=Prediction(candidates=candidates, **averages),
         cost_scale_usd=details.cost_scale_usd,
         margin_z={weight: math.inf if margin is None else margin for weight, margin in details.margins},
+        se_scale=details.se_scale,
         added=frozenset(c.id for c in candidates[len(pool.kept) :]) if pool else frozenset(),
         quality=_quality(folder, tensors, n_candidates=len(candidates)),
         artifact=manifest.digest,

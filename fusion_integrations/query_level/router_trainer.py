@@ -17,7 +17,13 @@ from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
-from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins, validate_quality
+from fusion_integrations.query_level.calibration import (
+    Margin,
+    Outcomes,
+    calibrate_margins,
+    calibrate_se,
+    validate_quality,
+)
 from fusion_integrations.query_level.decision import DecisionBasis
 from fusion_integrations.query_level.heads import HeadInputs, fit_head
 from fusion_integrations.query_level.off_policy import doubly_robust
@@ -116,6 +122,7 @@ class RouterTrainer:
             basis=replace(
                 basis,
                 margin_z={margin.cost_weight: margin.margin_z for margin in margins},
+                se_scale=calibrate_se(unseen, outcomes),
                 quality=validate_quality(unseen, outcomes, basis=basis, seed=self.arguments.seed),
             ),
             embedder=self.embedder,

@@ -61,6 +61,7 @@ def test_router_when_loaded_predicts_and_decides_bit_equal(router_of_each_head, 
     assert loaded.candidates == saved.candidates
     assert loaded.route_batch(TEXTS, policy=BALANCE) == saved.route_batch(TEXTS, policy=BALANCE)
     assert loaded.basis.margin_z == saved.basis.margin_z
+    assert loaded.basis.se_scale == saved.basis.se_scale >= 1
     assert loaded.basis.cost_scale_usd == saved.basis.cost_scale_usd
     np.testing.assert_array_equal(loaded.basis.quality.loss, saved.basis.quality.loss)
     assert loaded.arguments == saved.arguments
@@ -235,6 +236,8 @@ def test_loading_when_a_candidate_repeats_or_is_missing_refuses(trained_router, 
         ({"cost_scale_usd": -1.0}, "cost_scale_usd"),
         ({"margins": [[0.0, -1.0]]}, "margins"),
         ({"margins": "none"}, "margins"),
+        ({"se_scale": 0.5}, "se_scale"),
+        ({"pool": {"n_trained": 3}}, "kept"),
         ({"surprise": 1}, "surprise"),
     ],
 )
