@@ -49,8 +49,7 @@ def evaluate_router(
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Evaluating"):
         from fusion_integrations.cli.inputs import read_logs
         from fusion_integrations.evaluation import evaluate_routers, render_table
-        from fusion_integrations.query_level.labels import AnyLabel
-    from fusion_integrations.query_level.policy import POLICY_PRESETS
+        from fusion_integrations.query_level.policy import POLICY_PRESETS
         from fusion_integrations.query_level.router_model import RouterModel
 
         routers = {name: RouterModel.from_pretrained(path) for name, path in _names(artifacts).items()}
@@ -69,7 +68,6 @@ def evaluate_router(
 
 def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:
     """Return the presets that a router can follow: those that weigh cost need logs with cost."""
-    from fusion_integrations.query_level.labels import AnyLabel
     from fusion_integrations.query_level.policy import POLICY_PRESETS
 
     knows_cost = router.basis.cost_scale_usd is not None

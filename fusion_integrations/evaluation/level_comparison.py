@@ -24,8 +24,8 @@ from fusion_integrations.evaluation.strategies import (
     routed_strategy,
 )
 from fusion_integrations.logs.source import LogSource, as_frame
+from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
-from fusion_integrations.query_level.labels import AnyLabel, label_name
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.statistics import paired_interval

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads import HeadConfig, HeadInputs, fit_members, head_config
 from fusion_integrations.query_level.off_policy import doubly_robust
-from fusion_integrations.protocols import FloatArray
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["HeadTrial", "try_heads"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from fusion_integrations.query_level.labels import AnyLabel, label_values
@@ -60,7 +61,7 @@ def measure_label_noise(frame: pl.DataFrame, label: AnyLabel) -> LabelNoise | No
     repeated = pairs.filter(pl.col("n") >= 2)
     if repeated.height < _MIN_REPEATED:
         return None
-    freedom = repeated["n"].cast(pl.Float64) - 1
-    within = float((repeated["variance"] * freedom).sum() / freedom.sum())
-    every = repeated["_label"].explode()
-    return LabelNoise(n_repeated=repeated.height, within=within, total=float(every.var() or 0.0))  # type: ignore[arg-type]
+    freedom = repeated["n"].to_numpy() - 1.0
+    within = float(np.average(repeated["variance"].to_numpy(), weights=freedom))
+    every = repeated["_label"].explode().to_numpy()
+    return LabelNoise(n_repeated=repeated.height, within=within, total=float(every.var(ddof=1)))

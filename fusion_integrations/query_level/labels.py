@@ -10,7 +10,14 @@ import polars as pl
 
 from fusion_integrations.errors import InvalidPolicyError
 
-__all__ = ["AnyLabel", "Label", "LabelBlend", "label_from_json", "label_name", "label_to_json", "label_values",
+__all__ = [
+    "AnyLabel",
+    "Label",
+    "LabelBlend",
+    "label_from_json",
+    "label_name",
+    "label_to_json",
+    "label_values",
     "parse_label",
 ]
 
@@ -37,7 +44,10 @@ class LabelBlend:
         if unknown or not self.weights:
             message = f"A label blend weighs some of {get_args(Label)}, got {dict(self.weights)}."
             raise InvalidPolicyError(message)
-        if not all(share > 0 for share in self.weights.values()) or abs(sum(self.weights.values()) - 1) > 1e-6:
+        if (
+            not all(share > 0 for share in self.weights.values())
+            or abs(sum(self.weights.values()) - 1) > 1e-6
+        ):
             message = f"The shares of a label blend are above 0 and sum to 1, got {dict(self.weights)}."
             raise InvalidPolicyError(message)
 

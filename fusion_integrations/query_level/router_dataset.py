@@ -44,6 +44,7 @@ class RouterDataset:
         cost_usd: (n, k) mean USD a call.
         input_tokens: (n, k) mean prompt tokens.
         output_tokens: (n, k) mean answer tokens.
+        latency_s: (n, k) mean seconds a call.
         propensity: (n, k) probability with which the cell was logged; NaN if unknown. A collection logs 1,
             which holds among the queries it asked: where other rows lack the candidate's answer, it is NaN.
     """
@@ -56,6 +57,7 @@ class RouterDataset:
     cost_usd: FloatArray
     input_tokens: FloatArray
     output_tokens: FloatArray
+    latency_s: FloatArray
     propensity: FloatArray
 
     def __len__(self) -> int:
@@ -109,6 +111,7 @@ class RouterDataset:
             else _priced(columns, input_tokens, output_tokens, prices),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
+            latency_s=cells.mean("latency_s"),
             propensity=_pooled_propensity(cells.mean("propensity")),
         )
 
@@ -124,6 +127,7 @@ class RouterDataset:
             cost_usd=self.cost_usd[indices],
             input_tokens=self.input_tokens[indices],
             output_tokens=self.output_tokens[indices],
+            latency_s=self.latency_s[indices],
             propensity=self.propensity[indices],
         )
 
@@ -148,15 +152,16 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
         )  # says nothing of the answer it would have been
         & pl.col(_LABEL).is_not_null()
     )
+    name = label_name(label)
     if scored.is_empty():
         message = (
-            f"None of the {frame.height} log rows has a '{label_name(label)}' score. Score the answers first, "
+            f"None of the {frame.height} log rows has a '{name}' score. Score the answers first, "
             "or choose another label."
         )
         raise NotEnoughLogsError(message)
     outside = scored[_LABEL].filter(~scored[_LABEL].is_between(0, 1))
     if len(outside):
-        message = f"'{label_name(label)}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
+        message = f"'{name}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
         raise LogSchemaError(message)
     return scored
 

@@ -17,12 +17,19 @@ from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
-from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
+from fusion_integrations.query_level.calibration import (
+    Margin,
+    Outcomes,
+    calibrate_margins,
+    calibrate_se,
+    validate_quality,
+)
 from fusion_integrations.query_level.decision import DecisionBasis
 from fusion_integrations.query_level.head_selection import HeadTrial, try_heads
 from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_members
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.label_noise import measure_label_noise
+from fusion_integrations.query_level.novelty import fit_novelty
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.prediction import Prediction
@@ -39,6 +46,7 @@ __all__ = ["RouterTrainer"]
 logger = logging.getLogger(__name__)
 
 _MIN_QUERIES = 20
+_MIN_QUERIES_FOR_NOVELTY = 200  # fewer do not tell what is unlike them
 
 
 class RouterTrainer:
@@ -107,9 +115,10 @@ class RouterTrainer:
             validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
             _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
+        outcomes = _outcomes(validation.dataset, unseen)
         margins = calibrate_margins(
             unseen,
-            _outcomes(validation.dataset, unseen),
+            outcomes,
             basis=basis,
             groups=validation.groups,
             risk=self.arguments.risk,
@@ -120,7 +129,12 @@ class RouterTrainer:
         noise = measure_label_noise(frame, self.arguments.label)
         return RouterModel(
             weights=weights,
-            basis=replace(basis, margin_z={margin.cost_weight: margin.margin_z for margin in margins}),
+            basis=replace(
+                basis,
+                margin_z={margin.cost_weight: margin.margin_z for margin in margins},
+                se_scale=calibrate_se(unseen, outcomes),
+                quality=validate_quality(unseen, outcomes, basis=basis, seed=self.arguments.seed),
+            ),
             embedder=self.embedder,
             arguments=self.arguments.to_json(),
             log_fingerprint=log_fingerprint(frame),
@@ -177,14 +191,25 @@ class RouterTrainer:
         """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
         arguments = self.arguments
         folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
+        n_embedding, novelty = self.embedder.identity.dimensions, None
+        if arguments.novel_share > 0 and len(training.dataset) >= _MIN_QUERIES_FOR_NOVELTY:
+            novelty = fit_novelty(
+                training.features,
+                tasks=training.dataset.tasks,
+                folds=folds,
+                n_embedding=n_embedding,
+                share=arguments.novel_share,
+                seed=arguments.seed,
+            )
         return RouterWeights(
             candidates=training.dataset.candidates,
             head_name=head.name,
+            novelty=novelty,
             members=fit_members(head, self._inputs(training), folds),
             usage=fit_usage(
                 training.dataset,
                 training.features,
-                n_embedding=self.embedder.identity.dimensions,
+                n_embedding=n_embedding,
                 n_threads=arguments.n_threads,
                 seed=arguments.seed,
             ),
@@ -216,7 +241,15 @@ class RouterTrainer:
             input_tokens=joined("input_tokens", whole.input_tokens),
             output_tokens=joined("output_tokens", whole.output_tokens),
             logged_cost_usd=joined("logged_cost_usd", whole.cost_usd),
+            is_novel=_joined_novelty([part.is_novel for part in parts], order),
         )
+
+
+def _joined_novelty(
+    parts: Sequence[npt.NDArray[np.bool_] | None], order: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_] | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known)[order] if len(known) == len(parts) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
