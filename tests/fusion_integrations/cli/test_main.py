@@ -68,6 +68,7 @@ def test_help_when_asked_of_a_verb_lists_json_and_debug(path, fusion):
 
 def test_verbs_when_listed_are_all_there():
     assert set(verbs()) == {
+        ("benchmark", "router"),
         ("collect",),
         ("demo",),
         ("doctor",),
@@ -91,7 +92,7 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.TeachingCriterionName) == get_args(DistillationCriterion)
     assert get_args(choices.GroundTruthName) == get_args(GroundTruth)
     assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
-    assert sorted(choices.HeadName) == sorted(HEAD_NAMES)
+    assert sorted(choices.HeadName) == sorted([*HEAD_NAMES, "auto"])
     assert get_args(choices.LabelName) == get_args(Label)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
     assert tuple(name.value for name in choices.ExplorationName) == get_args(Exploration)
