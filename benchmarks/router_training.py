@@ -2,8 +2,8 @@
 
     python benchmarks/router_training.py --json benchmarks/results/router_training.json
 
-Each size runs in a process of its own, so that peak memory is that of one training. The queries fall into twenty
-tasks in which candidates differ; texts are short, embeddings 384 numbers.
+Each size runs in a process of its own, so that peak memory is that of one training. The queries fall into
+twenty tasks in which candidates differ; texts are short, embeddings 384 numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 from rich.console import Console
 from rich.table import Table
+
+from fusion_integrations.logs.frame import LOG_SCHEMA
+from fusion_integrations.protocols import EmbedderIdentity
+from fusion_integrations.query_level.heads import head_config
+from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.router_config import RouterTrainingArguments
+from fusion_integrations.query_level.router_trainer import RouterTrainer
 
 N_TASKS = 20
 DIMENSIONS = 384
@@ -98,16 +107,6 @@ def measure(
         The arguments with what was measured: seconds of training, peak memory of the process in GiB, and how
         much of the possible gain over the best single candidate new queries of the same kind get.
     """
-    import numpy as np
-    import polars as pl
-
-    from fusion_integrations.logs.frame import LOG_SCHEMA
-    from fusion_integrations.protocols import EmbedderIdentity
-    from fusion_integrations.query_level.heads import head_config
-    from fusion_integrations.query_level.policy import RoutingPolicy
-    from fusion_integrations.query_level.router_config import RouterTrainingArguments
-    from fusion_integrations.query_level.router_trainer import RouterTrainer
-
     rng = np.random.default_rng(0)
     centers = rng.normal(size=(N_TASKS, DIMENSIONS)).astype(np.float32)
     skill = rng.uniform(0.3, 0.8, size=(N_TASKS, n_candidates))
