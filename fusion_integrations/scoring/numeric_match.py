@@ -53,6 +53,9 @@ _CALCULATION = re.compile(
 )
 _LIST = re.compile(r"\s*(?:,\s*(?:or|and)?|or|and)\s*-?\$?\d", re.IGNORECASE)
 
+# All up to the mark that ends the solutions of GSM8K.
+_GSM8K_ANSWER = re.compile(r".*####", re.DOTALL)
+
 # Relative; references are whole numbers or rounded to at least six digits.
 _TOLERANCE = Fraction(1, 10**6)
 
@@ -62,7 +65,7 @@ def numeric_match(answer: str, reference: str) -> float:
 
     Args:
         answer: A cleaned answer.
-        reference: Text with one number.
+        reference: Text with one number, or a solution that declares its number last, as GSM8K's do: "#### 7".
 
     Returns:
         1 if the numbers agree to six digits, else 0.
@@ -70,7 +73,7 @@ def numeric_match(answer: str, reference: str) -> float:
     Raises:
         LogSchemaError: If the reference does not hold exactly one number.
     """
-    expected = _numbers(reference)
+    expected = _numbers(_GSM8K_ANSWER.sub("", reference))
     if len(expected) != 1:
         message = f"Metric 'numeric_match' needs a reference with one number, got '{reference}'."
         raise LogSchemaError(message)
