@@ -38,6 +38,10 @@ _FORMS = (
 )
 
 
+class _UnreadableError(Exception):
+    """A reference holds no tests; says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Tests:
     """What an answer is tested with.
@@ -74,7 +78,11 @@ def code_pass(answer: str, reference: str) -> float:
     Source:
         pass@1 with one sample, of HumanEval (Chen et al. 2021) and MBPP (Austin et al. 2021).
     """
-    tests = _read_tests(reference)
+    try:
+        tests = _read_tests(reference)
+    except _UnreadableError as error:
+        message = f"Metric 'code_pass' needs {_FORMS}; {error}. Got '{reference[:500]}'."
+        raise LogSchemaError(message) from error
     program = extract_program(answer, entry_point=tests.entry_point)
     if not program.strip():
         return 0.0
@@ -156,10 +164,10 @@ def _read_tests(reference: str) -> _Tests:
     else:
         listed = fields.get("test_list", [])
         if not isinstance(listed, list) or not all(isinstance(test, str) for test in listed):
-            raise LogSchemaError(_unreadable("'test_list' is no list of texts"))
+            raise _UnreadableError("'test_list' is no list of texts")
         wrong = [name for name in _TEXT_FIELDS if not isinstance(fields.get(name, ""), str)]
         if wrong:
-            raise LogSchemaError(_unreadable(f"{wrong} are no texts"))
+            raise _UnreadableError(f"{wrong} are no texts")
         source = "\n".join([*listed, str(fields.get("test") or fields.get("tests") or "")])
         tests = _Tests(
             source=source,
@@ -168,7 +176,7 @@ def _read_tests(reference: str) -> _Tests:
             entry_point=str(fields.get("entry_point", "")),
         )
     if not re.search(r"\bassert\b|\bcheck\(", tests.source):
-        raise LogSchemaError(_unreadable("it holds no test"))
+        raise _UnreadableError("this holds no test")
     return _calling_check(tests)
 
 
@@ -180,8 +188,8 @@ def _calling_check(tests: _Tests) -> _Tests:
         name = tests.entry_point or next(called, "")
         return replace(tests, entry_point=name)
     if not tests.entry_point.isidentifier():
-        raise LogSchemaError(
-            _unreadable("'check' is defined but nothing says which function to check: add 'entry_point'")
+        raise _UnreadableError(
+            "'check' is defined but nothing says which function to check: add 'entry_point'"
         )
     return replace(tests, source=f"{tests.source}\n\ncheck({tests.entry_point})\n")
 
@@ -201,7 +209,3 @@ def _fields(reference: str) -> Mapping[str, object] | None:
     if isinstance(value, list):
         return {"test_list": value}
     return value if isinstance(value, dict) else None
-
-
-def _unreadable(problem: str) -> str:
-    return f"Metric 'code_pass' cannot read its reference: {problem}. It needs {_FORMS}."

@@ -12,9 +12,12 @@ from fusion_integrations.scoring.answer_extraction import DECLARATION, clean_ans
 __all__ = ["math_match", "math_result"]
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+# Bounded, as everything here: a model in a loop opens thousands of formulas and closes none.
+_FORMULA = re.compile(
+    r"\$\$(.{1,400}?)\$\$|\$([^$]{1,400})\$|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL
+)
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
-_LAST_VERB = re.compile(r".*(?:\b(?:is|are|equals|be)\b|:)\s*", re.DOTALL | re.IGNORECASE)
+_VERB = re.compile(r"\b(?:is|are|equals|be)\b|:", re.IGNORECASE)
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _SIGNS = str.maketrans("\u2212\u2013\u2044\u00a0\u202f\u00d7\u00b7", "--/  **")
 # Separators of thousands in text and in LaTeX. "1, 234" and "(1,234)" stay: those are two numbers or a pair.
@@ -50,7 +53,7 @@ def math_match(answer: str, reference: str) -> float:
     """
     expected = math_result(reference) or reference.strip()[:_MAX_CHARS]
     if not expected:
-        raise LogSchemaError("Metric 'math_match' needs the right result as reference, got a blank text.")
+        raise LogSchemaError(f"Metric 'math_match' needs the right result as reference, got '{reference}'.")
     result = None if is_refusal(clean_answer(answer)) else math_result(answer)
     if result is None:
         return 0.0
@@ -74,12 +77,14 @@ def math_result(text: str) -> str | None:
         blank or too long to be a result.
     """
     text = text.translate(_SIGNS)
-    boxed = _last_boxed(text)
-    if boxed is None:
-        boxed = _stated(text)
-    result = _THOUSANDS.sub(_without_separators, _CURRENCY.sub("", boxed.strip())).strip(" \t\n$")
+    stated = _last_boxed(text)
+    if stated is None:
+        stated = _stated(text)
+    if len(stated) > _MAX_CHARS:
+        return None
+    result = _THOUSANDS.sub(_without_separators, _CURRENCY.sub("", stated.strip())).strip(" \t\n$")
     result = result.rstrip(".,;: ")
-    return result if result and len(result) <= _MAX_CHARS else None
+    return result or None
 
 
 def _last_boxed(text: str) -> str | None:
@@ -87,7 +92,7 @@ def _last_boxed(text: str) -> str | None:
     starts = list(_BOX.finditer(text))
     for start in reversed(starts):
         depth = 1
-        for position in range(start.end(), len(text)):
+        for position in range(start.end(), min(len(text), start.end() + _MAX_CHARS + 1)):
             if text[position] in "{}" and text[position - 1] != "\\":
                 depth += 1 if text[position] == "{" else -1
             if depth == 0:
@@ -106,7 +111,7 @@ def _stated(text: str) -> str:
     if formulas:
         return _inside(formulas[-1])
     sentences = [sentence for sentence in _SENTENCE_END.split(text) if sentence.strip()]
-    return _LAST_VERB.sub("", sentences[-1]) if sentences else ""
+    return _VERB.split(sentences[-1][-_MAX_CHARS - 1 :])[-1] if sentences else ""
 
 
 def _inside(formula: re.Match[str]) -> str:

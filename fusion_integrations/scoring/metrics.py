@@ -42,13 +42,21 @@ class Metric:
     complete_reference: Callable[[str, str], str] | None = None
 
 
-_OF_PROSE = (numeric_match, choice_match, label_match, cover_match, exact_match, token_f1, word_coverage)
+_OF_PROSE = (
+    (numeric_match, "2"),
+    (choice_match, "2"),
+    (label_match, "1"),
+    (cover_match, "1"),
+    (exact_match, "1"),
+    (token_f1, "1"),
+    (word_coverage, "1"),
+)
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         **{
-            function.__name__: Metric(name=function.__name__, version="1", function=function)
-            for function in _OF_PROSE
+            function.__name__: Metric(name=function.__name__, version=version, function=function)
+            for function, version in _OF_PROSE
         },
         "math_match": Metric(name="math_match", version="1", function=math_match, reads="source"),
         "code_pass": Metric(

@@ -53,6 +53,7 @@ _CALCULATION = re.compile(
 )
 _LIST = re.compile(r"\s*(?:,\s*(?:or|and)?|or|and)\s*-?\$?\d", re.IGNORECASE)
 
+_LATEX_SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!])(?=\d{3})")
 # All up to the mark that ends the solutions of GSM8K.
 _GSM8K_ANSWER = re.compile(r".*####", re.DOTALL)
 
@@ -110,6 +111,7 @@ def _result(sentence: str) -> Fraction:
 
 def _numbers(text: str) -> list[tuple[Fraction, int, int]]:
     """Return every number with its start and end; numbers in words only if there are none in digits."""
+    text = _LATEX_SEPARATOR.sub(",", text)
     in_digits = [match for match in _DIGITS.finditer(text) if len(match[0]) <= _MAX_NUMBER_LENGTH]
     if in_digits:
         return [(_value(match), match.start(), match.end()) for match in in_digits]

@@ -509,7 +509,7 @@ def test_sandbox_when_the_machine_offers_nothing_refuses_and_runs_nothing():
 def test_find_mechanism_when_a_program_gets_out_refuses(monkeypatch):
     monkeypatch.setattr(sandbox, "_ESCAPES", "import sys\nsys.exit('a connection is possible')")
     find_mechanism.cache_clear()
-    with pytest.raises(SandboxUnavailableError, match="does not hold.*a connection is possible"):
+    with pytest.raises(SandboxUnavailableError, match=r"does not hold.*a connection is possible"):
         find_mechanism()
     find_mechanism.cache_clear()
 
