@@ -16,6 +16,9 @@ __all__ = [
     "HeadName",
     "LabelName",
     "PolicyName",
+    "ReferenceOrderName",
+    "RescoreName",
+    "ScorerName",
     "TeachingCriterionName",
 ]
 
@@ -25,6 +28,9 @@ EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 HeadName = Literal["cluster", "xgboost"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+ReferenceOrderName = Literal["first", "both"]
+RescoreName = Literal["missing", "outdated"]
+ScorerName = Literal["metric", "judge"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 
 

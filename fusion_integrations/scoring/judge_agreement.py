@@ -78,7 +78,9 @@ def judge_agreement(frame: pl.DataFrame, *, threshold: float = 0.5, seed: int = 
         n=both.height,
         bias=paired_interval(differences, groups=both["query_id"].to_list(), seed=seed),
         correlation=_correlation(metric, judge),
-        rank_correlation=_correlation(both["performance"].rank().to_numpy(), both["judge_score"].rank().to_numpy()),
+        rank_correlation=_correlation(
+            both["performance"].rank().to_numpy(), both["judge_score"].rank().to_numpy()
+        ),
         accuracy=float(np.mean(is_right == is_praised)),
         kappa=_kappa(is_right, is_praised),
         verbosity=_correlation(differences, lengths),

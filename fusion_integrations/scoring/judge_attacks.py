@@ -15,6 +15,7 @@ _JUDGE = r"(?:judge|grader|evaluator|assessor|examiner|marker|scorer|reviewer|ra
 _RULES = r"(?:rubrics?|instructions?|prompts?|rules?|criteri(?:a|on)|guidelines?|system message)"
 _TOP = r"(?:1(?:\.0+)?|100 ?%?|10 ?/ ?10|5 ?/ ?5|full|top|maximum|max|perfect|highest|best possible)"
 _ASK = r"(?:give|assign|award|output|return|reply|respond|print|rate|grade|score|mark|set)"
+_ADVERB = r"(?:just|now|then|simply|only|always|kindly|therefore|so|also|instead|and)"
 _CALL = r"(?:dear|attention|hey|hello|hi|(?:note|message|memo|instructions?) (?:to|for))"
 # On one sentence in small letters. Gaps are bounded, so that no text makes them slow.
 _PATTERNS = tuple(
@@ -26,7 +27,7 @@ _PATTERNS = tuple(
         rf"\b(?:new|updated|revised|changed|corrected|real) {_RULES}\b.{{0,40}}(?:[:=]|\b(?:is|are|says?)\b)",
         # An imperative that asks for a score, alone or to "you".
         (
-            rf"(?:^\W*|\bplease |\byou (?:must|should|will|have to|need to|can) |\bto )(?:\w+ ){{0,2}}?"
+            rf"(?:^\W*|\bplease |\byou (?:must|should|will|have to|need to|can) |\bto )(?:{_ADVERB} ){{0,2}}"
             rf"{_ASK}\b.{{0,40}}(?:\b(?:scores?|grades?|ratings?|marks)\b|\b{_TOP}(?!\w|\.\d|%))"
         ),
         rf"\b{_CALL}(?: (?:the|all|my|any|this|ai|llm)){{0,3}}\W+(?:{_JUDGE}|ai|llm|(?:language )?model)\b",

@@ -27,6 +27,8 @@ from fusion_integrations.model_level.distillation_config import (
 from fusion_integrations.query_level.heads import HEAD_CONFIGS
 from fusion_integrations.query_level.policy import POLICY_PRESETS
 from fusion_integrations.query_level.router_dataset import Label
+from fusion_integrations.scoring.llm_judge import ReferenceOrder
+from fusion_integrations.scoring.log_scorer import Rescore
 from fusion_integrations.scoring.top_answers import AnswerCriterion
 from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
 
@@ -76,6 +78,7 @@ def test_verbs_when_listed_are_all_there():
         ("logs", "import", "table"),
         ("logs", "stats"),
         ("route",),
+        ("score",),
         ("thoughts", "list"),
         ("thoughts", "search"),
         ("thoughts", "show"),
@@ -92,6 +95,8 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.GroundTruthName) == get_args(GroundTruth)
     assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
     assert sorted(get_args(choices.HeadName)) == sorted(HEAD_CONFIGS)
+    assert get_args(choices.ReferenceOrderName) == get_args(ReferenceOrder)
+    assert get_args(choices.RescoreName) == get_args(Rescore)
     assert get_args(choices.LabelName) == get_args(Label)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
 
