@@ -76,7 +76,7 @@ class _Worker:
                     raise MissingDependencyError(answer["missing"])
                 return answer
             code = self.close()
-        if code == -getattr(signal, "SIGPROF", 0):
+        if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
             return None
         message = f"Metric 'math_match' failed: its worker ended with exit code {code}. Try again."
         raise MetricFailedError(message)
@@ -94,6 +94,8 @@ class _Worker:
     def _running(self) -> subprocess.Popen[str]:
         # A forked process must not share the pipes of its parent.
         if self._process is None or self._owner != os.getpid():
+            if self._owner == 0:
+                atexit.register(self.close)
             self._owner = os.getpid()
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fusion_integrations.scoring._math_worker"],
@@ -107,4 +109,3 @@ class _Worker:
 
 
 _WORKER = _Worker()
-atexit.register(_WORKER.close)

@@ -53,6 +53,7 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_REGULAR, _TRUNCATE = 1 << 5, 1 << 8, 1 << 14
 
 _WRITABLE = "/tmp"  # noqa: S108  # of the new root, seen by nobody else
+_MAX_THREADS = 64
 _UNMAPPED_USER = 65534
 _MIB = 1024 * 1024
 
@@ -145,7 +146,9 @@ def _build_walls(request: Mapping[str, Any]) -> str:
         folder = _WRITABLE
         if request["mechanism"] == "namespaces":
             _become(request["user"])
-    _set_limits(request["limits"])
+    # The kernel counts the threads of a user in a namespace; on the host it would count the caller's too.
+    counts_threads = request["user"] is not None or request["mechanism"] == "user namespaces"
+    _set_limits(request["limits"], max_threads=_MAX_THREADS if counts_threads else None)
     _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if request["mechanism"] == "landlock":
@@ -196,7 +199,7 @@ def _show(path: str, target: str) -> None:
     _mount(None, target, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY | _MS_NOSUID | _MS_NODEV | kept)
 
 
-def _set_limits(limits: Mapping[str, int]) -> None:
+def _set_limits(limits: Mapping[str, int], *, max_threads: int | None) -> None:
     bounds = {
         # At the first number the kernel asks, at the second it kills.
         resource.RLIMIT_CPU: (limits["cpu_s"], limits["cpu_s"] + 1),
@@ -206,6 +209,8 @@ def _set_limits(limits: Mapping[str, int]) -> None:
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_MEMLOCK: (0, 0),
     }
+    if max_threads is not None:
+        bounds[resource.RLIMIT_NPROC] = (max_threads, max_threads)
     for kind, (soft, hard) in bounds.items():
         _, allowed = resource.getrlimit(kind)
         if allowed == resource.RLIM_INFINITY:
