@@ -18,8 +18,11 @@ _FENCE = re.compile(
     r"^[ \t]*(?:```|~~~)[ \t]*([\w+-]*)[^\n]*\n(.*?)(?:^[ \t]*(?:```|~~~)|\Z)", re.DOTALL | re.MULTILINE
 )
 _PYTHON_FENCES = frozenset({"", "python", "py", "python3", "pycon"})
-# Marks around an answer in the few-shot prompt that MBPP was published with.
-_MBPP_MARKS = re.compile(r"\[BEGIN\]\s*\n?(.*?)(?:\[DONE\]|\Z)", re.DOTALL)
+# Marks around the code in MBPP's few-shot prompt, and around what Code Llama was taught to write.
+_MARKS = (
+    re.compile(r"\[BEGIN\](.*?)(?:\[DONE\]|\Z)", re.DOTALL),
+    re.compile(r"\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", re.DOTALL),
+)
 _FIRST_LINE_OF_CODE = re.compile(r"(?:from|import|def|async\s+def|class)\s+\w|@\w")
 _LINE_OF_CODE = re.compile(
     r"\s|\#|[\])}@]|(?:from|import|def|async|class|if|for|while|with|assert|return|del|global|raise)\s"
@@ -122,23 +125,30 @@ def extract_program(answer: str, *, entry_point: str = "") -> str:
         entry_point: Function that is wanted; of several code blocks the first that defines it counts.
 
     Returns:
-        The first fitting code block, else the lines that read as code; empty if there are none. An answer
-        that opens with an indented line is the body of a function and is returned whole.
+        The code block that defines what is wanted, else the first that defines anything, else the first. With
+        no block the lines that read as code, empty if there are none. An answer that opens with an indented
+        line is the body of a function and is returned whole.
     """
-    marked = _MBPP_MARKS.search(answer)
-    text = marked[1] if marked else answer
+    marked = next((match for mark in _MARKS if (match := mark.search(answer))), None)
+    text = marked[1].strip("\n") if marked else answer
     blocks = [code for language, code in _FENCE.findall(text) if language.lower() in _PYTHON_FENCES]
+    for name in (re.escape(entry_point), r"\w+"):
+        wanted = re.compile(_DEFINITION.format(name=name), re.MULTILINE)
+        fitting = [block for block in blocks if name and wanted.search(block)]
+        if fitting:
+            return str(fitting[0])
     if blocks:
-        wanted = re.compile(_DEFINITION.format(name=re.escape(entry_point) or r"\w+"), re.MULTILINE)
-        return str(next((block for block in blocks if wanted.search(block)), blocks[0]))
-    if text[:1] in (" ", "\t") and text.strip():
+        return str(blocks[0])
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    # At least two columns: some models begin every answer with a space.
+    if first.startswith(("  ", "\t")):
         return text
     return _lines_of_code(text)
 
 
 def _lines_of_code(text: str) -> str:
     """Leave out the prose before the first definition or import, and all from the first prose after it."""
-    lines = text.splitlines()
+    lines = text.strip().splitlines()
     first = next((i for i, line in enumerate(lines) if _FIRST_LINE_OF_CODE.match(line)), None)
     if first is None:
         return ""
