@@ -12,6 +12,7 @@ __all__ = [
     "AssignmentName",
     "CriterionName",
     "EmbedderName",
+    "ExplorationName",
     "GroundTruthName",
     "HeadName",
     "LabelName",
@@ -19,6 +20,7 @@ __all__ = [
     "ReferenceOrderName",
     "RescoreName",
     "ScorerName",
+    "SplitName",
     "TeachingCriterionName",
 ]
 
@@ -26,12 +28,20 @@ AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
-HeadName = Literal["cluster", "xgboost"]
 LabelName = Literal["performance", "judge_score", "feedback"]
 ReferenceOrderName = Literal["first", "both"]
 RescoreName = Literal["missing", "outdated"]
 ScorerName = Literal["metric", "judge"]
+SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
+
+
+class ExplorationName(StrEnum):
+    """How chance may choose; an enumeration because Typer has no lists of literals."""
+
+    NONE = "none"
+    EPSILON = "epsilon"
+    THOMPSON = "thompson"
 
 
 class PolicyName(StrEnum):
@@ -40,3 +50,18 @@ class PolicyName(StrEnum):
     PERFORMANCE_FIRST = "performance-first"
     BALANCE = "balance"
     COST_FIRST = "cost-first"
+
+
+class HeadName(StrEnum):
+    """Heads of a router; an enumeration for the same reason."""
+
+    CLUSTER = "cluster"
+    KNN = "knn"
+    LINEAR = "linear"
+    SVM = "svm"
+    MLP = "mlp"
+    XGBOOST = "xgboost"
+    MATRIX_FACTORIZATION = "matrix_factorization"
+    GRAPH = "graph"
+    STACK = "stack"
+    AUTO = "auto"
