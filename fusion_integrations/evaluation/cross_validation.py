@@ -25,7 +25,7 @@ __all__ = ["CURVE_WEIGHTS", "Answers", "RoutedQueries", "route_by_others"]
 
 Answers = float | Literal["one"]
 
-# Heads that take minutes to train: a router trains its head twenty times, a benchmark of five folds a hundred.
+# Heads that take minutes: a router trains its head twenty times, a benchmark of five folds a hundred.
 _SLOW_HEADS = frozenset({"bert", "graph", "matrix_factorization", "mlp", "svm", "xgboost"})
 
 # Cost weights of the cost-quality curve: dense at both ends, where rewards are all but one thing.
