@@ -163,7 +163,7 @@ class OpenAIClient:
             )
             with contextlib.closing(stream):
                 for raw in stream:
-                    chunk = _Chunk.model_validate(raw.model_dump())
+                    chunk = _Chunk.model_validate(raw.model_dump(warnings=False))
                     usage = chunk.usage or usage
                     for choice in chunk.choices[:1]:
                         reason = choice.finish_reason or reason

@@ -236,9 +236,9 @@ class _Wait(tenacity.wait.wait_base):
     """Waits as long as the server asks, or twice as long each time with a random part."""
 
     def __init__(self, limits: CallLimits) -> None:
-        self._by_itself = tenacity.wait_exponential_jitter(
-            initial=limits.retry_wait_s, max=limits.max_retry_wait_s, jitter=limits.retry_wait_s
-        )
+        self._by_itself = tenacity.wait_exponential(
+            multiplier=limits.retry_wait_s, max=limits.max_retry_wait_s
+        ) + tenacity.wait_random(0, limits.retry_wait_s)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         """Return the seconds to wait."""

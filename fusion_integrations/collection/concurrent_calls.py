@@ -13,7 +13,7 @@ from fusion_integrations.collection.planned_calls import CandidatePlan, PlannedC
 
 __all__ = ["call_concurrently"]
 
-# What a worker puts behind its last outcome: why it ended.
+# Outcomes, and behind its last one how a worker ended: None, or the error.
 _Result = Outcome | BaseException | None
 
 
@@ -53,15 +53,26 @@ def call_concurrently(
         ]
     for worker in workers:
         worker.start()
+    failure: BaseException | None = None
     n_running = len(workers)
-    try:
-        while n_running:
-            n_running -= _hand_over(results.get(), on_outcome)
-    except BaseException:
-        stop.set()
-        while n_running:
-            n_running -= _hand_over(results.get(), on_outcome)
-        raise
+    while n_running:
+        try:
+            result = results.get()
+            if isinstance(result, Outcome):
+                on_outcome(result)
+                continue
+        except BaseException as error:
+            if isinstance(failure, KeyboardInterrupt) and isinstance(error, KeyboardInterrupt):
+                raise  # told twice
+            failure = failure or error
+            stop.set()
+            continue
+        n_running -= 1
+        if result is not None:
+            failure = failure or result
+            stop.set()
+    if failure is not None:
+        raise failure
     return sum(len(calls) for calls in waiting)
 
 
@@ -72,28 +83,19 @@ def _work(
     pace: CallPace,
     results: queue.SimpleQueue[_Result],
 ) -> None:
-    end: BaseException | None = None
-    try:
-        while True:
-            try:
-                call = calls.popleft()
-            except IndexError:
-                break
-            try:
-                results.put(asker.ask_one(call, limits=limits, pace=pace))
-            except NotAskedError:
-                calls.append(call)
-                break
-    except BaseException as error:  # it belongs to the thread that waits
-        end = error
-    results.put(end)
-
-
-def _hand_over(result: _Result, on_outcome: Callable[[Outcome], None]) -> bool:
-    """Hand over an outcome, or raise a worker's error; return whether a worker ended."""
-    if isinstance(result, Outcome):
-        on_outcome(result)
-        return False
-    if result is not None:
-        raise result
-    return True
+    """Make calls until there are none, and put in how that ended: None, or the error."""
+    while True:
+        try:
+            call = calls.popleft()
+        except IndexError:
+            results.put(None)
+            return
+        try:
+            results.put(asker.ask_one(call, limits=limits, pace=pace))
+        except NotAskedError:
+            calls.append(call)
+            results.put(None)
+            return
+        except BaseException as error:  # it belongs to the thread that waits
+            results.put(error)
+            return
