@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import LC_ID_PREFIX, BaseMessage
 from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 
 from fusion_integrations.logs.background_writer import BackgroundWriter, WriterStats
@@ -18,6 +18,8 @@ from langchain_fusion._overrides import session_id_in
 from langchain_fusion._routed_call import RECORDED_KEY
 
 __all__ = ["FusionLogCallbackHandler"]
+
+_UUID_LENGTH = 36
 
 
 class FusionLogCallbackHandler(BaseCallbackHandler):
@@ -69,8 +71,8 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
         """Attach a user's opinion to a logged call, at any time after it.
 
         Args:
-            run_id: Id of the model's run: what the config gave it, or what follows `"lc_run--"` in the id of
-                a message that the provider gave none.
+            run_id: Id of the model's run, as the config gave it; or the id of the answer, where the provider
+                gave it none and LangChain made it of the run's: `"lc_run--..."`.
             value: Between 0 (worthless) and 1 (perfect).
             scorer: Who says so.
             reason: Why, in their words.
@@ -80,13 +82,13 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
             LogSchemaError: If the store has no record of that call.
             LogStoreError: If the store cannot be written.
         """
-        self._calls.add_feedback(str(run_id), value, scorer=scorer, reason=reason)
+        self._calls.add_feedback(_run_id(run_id), value, scorer=scorer, reason=reason)
 
     async def aadd_feedback(
         self, run_id: UUID | str, value: float, *, scorer: str = "user", reason: str = ""
     ) -> None:
         """Attach an opinion without blocking the event loop; otherwise as `add_feedback`."""
-        await self._calls.aadd_feedback(str(run_id), value, scorer=scorer, reason=reason)
+        await self._calls.aadd_feedback(_run_id(run_id), value, scorer=scorer, reason=reason)
 
     def flush(self, *, timeout_s: float | None = None) -> bool:
         """Wait until the calls so far are written; see `BackgroundWriter.flush`."""
@@ -225,6 +227,13 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
     def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
         """Forget a run."""
         self._calls.leave(str(run_id))
+
+
+def _run_id(run_or_message_id: UUID | str) -> str:
+    """Return a run's id, also where a message's holds it: `lc_run--<run id>-<number of the answer>`."""
+    given = str(run_or_message_id)
+    is_message = given.startswith(f"{LC_ID_PREFIX}-")
+    return given.removeprefix(f"{LC_ID_PREFIX}-")[:_UUID_LENGTH] if is_message else given
 
 
 def _model_name(metadata: Mapping[str, Any], kwargs: Mapping[str, Any]) -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion_integrations.cli.progress import progress_bars
+from fusion_integrations.cli.progress import ShowProgress, progress_bars
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
 from fusion_integrations.errors import CandidateCallError
 
 if TYPE_CHECKING:
     from fusion_integrations.cli.terminal import Terminal
-    from fusion_integrations.collection.collector import CollectionReport
+    from fusion_integrations.collection.candidates_file import CandidateSet
+    from fusion_integrations.collection.collector import CollectionReport, LogCollector
     from fusion_integrations.collection.estimate import CandidateEstimate
     from fusion_integrations.logs.store import LogStore
 
@@ -62,7 +63,6 @@ def collect(
     to_go_on = f"Interrupted. All finished batches are in '{store}'; run the same command again to go on."
     with terminal(as_json=as_json, debug=debug, if_interrupted=to_go_on) as place:
         from fusion_integrations.cli.inputs import read_candidates, read_queries
-        from fusion_integrations.collection.collector import LogCollector
         from fusion_integrations.logs.store import LogStore
 
         asked = read_queries(queries)[:limit]
@@ -72,21 +72,13 @@ def collect(
         location = ":memory:" if dry_run and _is_missing(store) else store
         with LogStore.open(location) as log_store:
             with progress_bars(place.progress) as show:
-                collector = LogCollector(
-                    candidate_set.clients,
-                    candidates=candidate_set.candidates,
-                    store=log_store,
+                collector = _collector(
+                    candidate_set,
+                    log_store,
                     collection=name,
-                    prices=candidate_set.prices,
-                    options=candidate_set.options,
-                    samples=candidate_set.samples,
-                    limits=candidate_set.limits,
-                    thoughts=candidate_set.thoughts,
                     budget_usd=budget_usd,
                     batch_size=batch_size,
-                    on_progress=lambda news: show(
-                        news.candidate_id, news.n_done, news.n_total, _usd(news.cost_usd)
-                    ),
+                    show=show,
                 )
                 if dry_run:
                     _show_estimates(place, collector.estimate(asked), name=name, budget_usd=budget_usd)
@@ -97,6 +89,33 @@ def collect(
             raise CandidateCallError(f"All {report.n_failed} calls failed. {_describe(failures)}")
         document = {"store": store, "collection": name, **asdict(report), "last_failures": failures}
         place.show(document, *_lines(report, store=store, name=name, failures=failures))
+
+
+def _collector(
+    candidate_set: CandidateSet,
+    store: LogStore,
+    *,
+    collection: str,
+    budget_usd: float | None,
+    batch_size: int,
+    show: ShowProgress,
+) -> LogCollector:
+    from fusion_integrations.collection.collector import LogCollector
+
+    return LogCollector(
+        candidate_set.clients,
+        candidates=candidate_set.candidates,
+        store=store,
+        collection=collection,
+        prices=candidate_set.prices,
+        options=candidate_set.options,
+        samples=candidate_set.samples,
+        limits=candidate_set.limits,
+        thoughts=candidate_set.thoughts,
+        budget_usd=budget_usd,
+        batch_size=batch_size,
+        on_progress=lambda news: show(news.candidate_id, news.n_done, news.n_total, _usd(news.cost_usd)),
+    )
 
 
 def _is_missing(store: str) -> bool:

@@ -61,7 +61,7 @@ class CollectionReport:
 
 
 class CollectionRun:
-    """One run: what is stored, counted and told of it. Not for several threads.
+    """One run: what is stored, counted and told of it. One call at a time.
 
     Args:
         plans: What is asked.

@@ -69,7 +69,8 @@ class LogCollector:
             itself or a near-duplicate are left out, since the answers are there to learn from.
         budget_usd: Most that the collection may be billed, earlier runs included. None for no limit.
         batch_size: Most conversations to hand to a client at once, and to lose when a run is killed.
-        on_progress: Called for every candidate at its start, and after every batch or call.
+        on_progress: Called for every candidate at its start, and after every batch or call: then on the
+            thread that made the call, but never two at a time.
         clock: Gives the time of the records, with a time zone.
 
     Raises:

@@ -315,8 +315,10 @@ async def test_feedback_when_it_comes_later_is_a_score_of_the_run(log, store):
 
 def test_log_when_a_message_shows_its_run_gives_feedback_by_it(log, store):
     answer = model().invoke(SUM, {"callbacks": [log]})
-    log.add_feedback(answer.id.removeprefix("lc_run--").removesuffix("-0"), 1.0)
-    assert [score.value for score in store.scores()] == [1.0]
+    chunk = next(model().stream(SUM, {"callbacks": [log]}))
+    log.add_feedback(answer.id, 1.0)
+    log.add_feedback(chunk.id, 0.0)
+    assert [score.value for score in store.scores()] == [1.0, 0.0]
 
 
 class BrokenStore:
