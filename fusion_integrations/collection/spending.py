@@ -81,14 +81,14 @@ class Spending:
         """Set aside what a call can cost, and wait for calls under way if it does not fit beside theirs.
 
         Args:
-            most_usd: The bound; None where nobody bills or there is none.
+            most_usd: The bound; 0 where nobody bills, None where there is none.
 
         Returns:
             Whether the call may begin. If not, it could exceed the cap.
         """
         amount = most_usd or 0.0
         with self._changed:
-            while not self._fits([amount, *self._reserved_usd]):
+            while amount and not self._fits([amount, *self._reserved_usd]):
                 if not self._reserved_usd or not self._fits([amount]):
                     return False
                 self._changed.wait()

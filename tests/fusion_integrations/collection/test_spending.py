@@ -73,6 +73,12 @@ def test_reserve_when_calls_under_way_were_dear_refuses_after_waiting():
     assert got == [False]
 
 
+def test_reserve_when_nobody_bills_always_has_room():
+    spending = Spending(1.0, spent_usd=2.0)
+    assert not spending.reserve(0.1)
+    assert spending.reserve(0.0)
+
+
 def test_settle_when_the_cost_is_unknown_counts_the_bound():
     spending = Spending(None)
     spending.reserve(0.5)
