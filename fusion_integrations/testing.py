@@ -9,12 +9,15 @@ import asyncio
 from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.logs.schema import LogRecord, Score, collection_record_id
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.pipeline import FusionPipeline
+from fusion_integrations.query_level.heads import HeadInputs
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_trainer import RouterTrainer
@@ -31,6 +34,7 @@ from fusion_integrations.types import (
 
 __all__ = [
     "ScriptedChatClient",
+    "head_inputs",
     "tiny_candidates",
     "tiny_logs",
     "tiny_pipeline",
@@ -206,3 +210,37 @@ def tiny_pipeline(
 ) -> FusionPipeline:
     """Return a pipeline over `tiny_router`."""
     return FusionPipeline(tiny_router(), policy=policy, prices=prices, store=store)
+
+
+def head_inputs(
+    features: npt.ArrayLike,
+    targets: npt.ArrayLike,
+    *,
+    tasks: Sequence[str | None] | None = None,
+    n_embedding: int = 0,
+    seed: int = 0,
+) -> HeadInputs:
+    """Make what a head learns from: every logged value counts alike, candidates are told apart at random.
+
+    Args:
+        features: (n, d), the embedding first.
+        targets: (n, t), NaN where nothing was logged.
+        tasks: n names. Default: all unknown.
+        n_embedding: How many of the features are the embedding.
+        seed: Seed of the head's random choices.
+
+    Returns:
+        The inputs, for one thread.
+    """
+    values = np.asarray(targets, dtype=np.float32)
+    descriptions = np.random.default_rng(0).normal(size=(values.shape[1], 4)).astype(np.float32)
+    return HeadInputs(
+        features=np.asarray(features, dtype=np.float32),
+        targets=values,
+        weights=(~np.isnan(values)).astype(np.float32),
+        tasks=tuple(tasks) if tasks else (None,) * len(values),
+        column_embeddings=descriptions / np.linalg.norm(descriptions, axis=1, keepdims=True),
+        n_embedding=n_embedding,
+        n_threads=1,
+        seed=seed,
+    )

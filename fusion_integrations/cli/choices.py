@@ -12,10 +12,12 @@ __all__ = [
     "AssignmentName",
     "CriterionName",
     "EmbedderName",
+    "ExplorationName",
     "GroundTruthName",
     "HeadName",
     "LabelName",
     "PolicyName",
+    "SplitName",
     "TeachingCriterionName",
 ]
 
@@ -23,9 +25,17 @@ AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
-HeadName = Literal["cluster", "xgboost"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
+
+
+class ExplorationName(StrEnum):
+    """How chance may choose; an enumeration because Typer has no lists of literals."""
+
+    NONE = "none"
+    EPSILON = "epsilon"
+    THOMPSON = "thompson"
 
 
 class PolicyName(StrEnum):
@@ -34,3 +44,18 @@ class PolicyName(StrEnum):
     PERFORMANCE_FIRST = "performance-first"
     BALANCE = "balance"
     COST_FIRST = "cost-first"
+
+
+class HeadName(StrEnum):
+    """Heads of a router; an enumeration for the same reason."""
+
+    CLUSTER = "cluster"
+    KNN = "knn"
+    LINEAR = "linear"
+    SVM = "svm"
+    MLP = "mlp"
+    XGBOOST = "xgboost"
+    MATRIX_FACTORIZATION = "matrix_factorization"
+    GRAPH = "graph"
+    STACK = "stack"
+    AUTO = "auto"

@@ -184,11 +184,10 @@ def _train(
 ) -> tuple[dict[str, RouterModel], dict[str, RouterModel]]:
     """Train the routers of the LLMs as they come, and those of all levels."""
     from fusion_integrations.demo.candidates import BASE_CANDIDATES, DEMO_CANDIDATES
-    from fusion_integrations.demo.walkthrough import train_demo_routers
-    from fusion_integrations.query_level.heads import HEAD_CONFIGS
+    from fusion_integrations.demo.walkthrough import DEMO_HEADS, train_demo_routers
 
     with _progress(console) as progress:
-        n_routers = 2 * len(HEAD_CONFIGS)
+        n_routers = 2 * len(DEMO_HEADS)
         bar = progress.add_task("routers", total=n_routers)
         started: list[str] = []
 

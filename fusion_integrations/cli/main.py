@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fusion_integrations import __version__
+from fusion_integrations.cli.benchmark import benchmark_router
 from fusion_integrations.cli.collect import collect
 from fusion_integrations.cli.demo import demo
 from fusion_integrations.cli.doctor import doctor
@@ -42,6 +43,7 @@ _logs = _group("Bring logs in, and look at them.")
 _importers = _group("Import logs you already have.")
 _train = _group("Train on logs.")
 _evaluate = _group("Evaluate on held-out logs.")
+_benchmark = _group("Measure what learning is worth on logs of your own.")
 _thoughts = _group("Read thought templates.")
 
 app.command()(demo)
@@ -56,6 +58,8 @@ _train.command("thoughts")(train_thoughts)
 _train.command("student")(train_student)
 app.add_typer(_evaluate, name="evaluate")
 _evaluate.command("router")(evaluate_router)
+app.add_typer(_benchmark, name="benchmark")
+_benchmark.command("router")(benchmark_router)
 app.command()(route)
 app.add_typer(_thoughts, name="thoughts")
 _thoughts.command("list")(list_templates)
@@ -68,6 +72,7 @@ app.command()(doctor)
 # A group of one verb would otherwise take the place of its verb: `fusion evaluate ARTIFACT`.
 @_importers.callback()
 @_evaluate.callback()
+@_benchmark.callback()
 def _keep_group() -> None: ...
 
 

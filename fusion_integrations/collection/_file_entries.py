@@ -56,6 +56,7 @@ class CandidateEntry(Strict):
     prompt_mode: PromptMode = "direct"
     revision: str | None = None
     capabilities: frozenset[str] = frozenset()
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
     description: str = ""
     options: _OptionsEntry | None = None
     samples: Annotated[int, Field(ge=1)] = 1

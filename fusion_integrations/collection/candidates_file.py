@@ -273,6 +273,7 @@ def _candidate(
         prompt_mode=entry.prompt_mode,
         revision=revision if entry.revision is None else entry.revision,
         capabilities=entry.capabilities,
+        context_tokens=entry.context_tokens,
         description=entry.description,
     )
 

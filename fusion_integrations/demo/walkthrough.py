@@ -18,7 +18,7 @@ from fusion_integrations.errors import MissingDependencyError
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.pipeline import FusionPipeline
 from fusion_integrations.protocols import ChatClient, Embedder
-from fusion_integrations.query_level.heads import HEAD_CONFIGS, head_config
+from fusion_integrations.query_level.heads import head_config
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_trainer import RouterTrainer
@@ -37,6 +37,9 @@ __all__ = [
 
 # What the demo shows. The adapters register how as entry points, since the core imports no framework.
 FRAMEWORKS = ("langchain", "llamaindex")
+# The heads the demo shows beside each other; training every one would take minutes.
+DEMO_HEADS = ("cluster", "xgboost")
+
 _ENTRY_POINTS = "fusion_integrations.demo"
 
 
@@ -147,7 +150,7 @@ def train_demo_routers(
         The routers by head name.
     """
     routers = {}
-    for name in HEAD_CONFIGS:
+    for name in DEMO_HEADS:
         if on_progress is not None:
             on_progress(name)
         arguments = RouterTrainingArguments(head=head_config(name))

@@ -4,6 +4,7 @@ One class an engine. Importing this package imports none of the engines: each is
 its kind is made.
 """
 
+from fusion_integrations.embedders.caching import CachingEmbedder
 from fusion_integrations.embedders.hash_embedder import HashEmbedder
 from fusion_integrations.embedders.loading import EMBEDDER_NAMES, check_identity, load_embedder
 from fusion_integrations.embedders.minilm_onnx import OnnxMiniLMEmbedder
@@ -12,6 +13,7 @@ from fusion_integrations.embedders.wordllama_static import WordLlamaEmbedder
 
 __all__ = [
     "EMBEDDER_NAMES",
+    "CachingEmbedder",
     "HashEmbedder",
     "OnnxMiniLMEmbedder",
     "SentenceTransformerEmbedder",

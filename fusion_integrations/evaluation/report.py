@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow, Verdict
 from fusion_integrations.evaluation.level_report import FUSION_LEVELS, LevelReport, LevelRow
+from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
 
 __all__ = ["render_levels", "render_table", "verdict_lines"]
 
@@ -42,7 +42,7 @@ def render_table(report: EvaluationReport) -> list[Table]:
     if report.tasks:
         tables += [_task_table(report, policy) for policy in report.policies]
     for warning in report.warnings:
-        _add_caption_line(tables[-1], f"Warning: {warning}")
+        add_caption_line(tables[-1], f"Warning: {warning}")
     return tables
 
 
@@ -79,7 +79,7 @@ def render_levels(report: LevelReport) -> list[Table]:
     if report.tasks:
         tables.append(_level_task_table(report))
     for warning in report.warnings:
-        _add_caption_line(tables[-1], f"Warning: {warning}")
+        add_caption_line(tables[-1], f"Warning: {warning}")
     return tables
 
 
@@ -88,21 +88,21 @@ def _level_table(report: LevelReport) -> Table:
     task_means = ["" if row.task_mean is None else f"{row.task_mean:.3f}" for row in report.rows]
     if report.tasks and task_means != columns["performance"]:
         columns["mean of\ntasks"] = task_means
-    columns["USD per\n1000\ncalls"] = [_cost_text(row.cost_usd) for row in report.rows]
+    columns["USD per\n1000\ncalls"] = [cost_text(row.cost_usd) for row in report.rows]
     if report.cost_scale_usd is not None:
         columns["reward"] = [f"{row.reward:.3f}" for row in report.rows]
         columns["reward gain"] = [_gain_text(report, row, str(row.reward_gain)) for row in report.rows]
     columns["performance gain"] = [_gain_text(report, row, str(row.performance_gain)) for row in report.rows]
     title = f"Fusion levels on {report.n_queries} held-out queries"
     table = _level_rows_table(report, title, columns)
-    _add_caption_line(
+    add_caption_line(
         table,
         f"Gains are over '{report.reference}', the best zero-shot candidate on {report.n_reference_queries} "
         f"training queries, with {report.coverage:.0%} intervals. {BEST_SINGLE} and {BEST_PER_TASK} were "
         f"chosen on the {report.n_train_queries} training queries that every candidate answered.",
     )
     for line in report.verdicts:
-        _add_caption_line(table, line)
+        add_caption_line(table, line)
     return table
 
 
@@ -111,14 +111,14 @@ def _gain_text(report: LevelReport, row: LevelRow, gain: str) -> str:
 
 
 def _effect_table(report: LevelReport) -> Table:
-    table = _table(
+    table = make_table(
         "What each level changes",
         text_columns=("level", "setting", "against"),
         number_columns=("performance gain", "change in\nUSD per\n1000 calls"),
     )
     for effect in report.effects:
         change = effect.cost_change_usd
-        cost = "unknown" if change is None else f"{'-' if change < 0 else '+'}{_cost_text(abs(change))}"
+        cost = "unknown" if change is None else f"{'-' if change < 0 else '+'}{cost_text(abs(change))}"
         texts = (effect.level, effect.name, effect.against, str(effect.performance_gain), cost)
         table.add_row(*map(Text, texts))
     return table
@@ -134,7 +134,7 @@ def _level_task_table(report: LevelReport) -> Table:
 
 def _level_rows_table(report: LevelReport, title: str, columns: dict[str, list[str]]) -> Table:
     """Lay out one row a setting, the fusion levels apart from what they are measured against."""
-    table = _table(title, text_columns=("level", "setting"), number_columns=tuple(columns))
+    table = make_table(title, text_columns=("level", "setting"), number_columns=tuple(columns))
     for number, row in enumerate(report.rows):
         is_fused = row.level in FUSION_LEVELS
         following = report.rows[number + 1 : number + 2]
@@ -146,14 +146,16 @@ def _level_rows_table(report: LevelReport, title: str, columns: dict[str, list[s
 
 
 def _policy_table(report: EvaluationReport, policy: str) -> Table:
-    table = _table(_policy_title(report, policy), text_columns=("strategy",), number_columns=_NUMBER_COLUMNS)
+    table = make_table(
+        _policy_title(report, policy), text_columns=("strategy",), number_columns=_NUMBER_COLUMNS
+    )
     rows = [row for row in report.rows if row.policy == policy]
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ends_baselines = following is not None and following.is_router and not row.is_router
         table.add_row(*_cells(row), end_section=ends_baselines)
-    _add_caption_line(table, f"Gains are over {BEST_SINGLE}, with {report.level:.0%} intervals.")
+    add_caption_line(table, f"Gains are over {BEST_SINGLE}, with {report.level:.0%} intervals.")
     for line in verdict_lines(report, policy=policy):
-        _add_caption_line(table, line)
+        add_caption_line(table, line)
     return table
 
 
@@ -171,7 +173,7 @@ def _cells(row: EvaluationRow) -> list[Text]:
         for text in (
             row.strategy,
             f"{row.performance:.3f}",
-            _cost_text(row.cost_usd),
+            cost_text(row.cost_usd),
             f"{row.reward:.3f}",
             "" if is_reference else str(row.reward_gain),
             "" if is_reference else str(row.performance_gain),
@@ -180,16 +182,9 @@ def _cells(row: EvaluationRow) -> list[Text]:
     ]
 
 
-def _cost_text(cost_usd: float | None) -> str:
-    if cost_usd is None:
-        return "unknown"
-    cost = 1000 * cost_usd
-    return f"{cost:,.2f}" if cost >= 10 else f"{cost:.4f}"  # a small local model costs cents per 1000 queries
-
-
 def _task_table(report: EvaluationReport, policy: str) -> Table:
     rows = [row for row in report.rows if row.policy == policy]
-    table = _table(
+    table = make_table(
         f"{policy}: performance by task",
         text_columns=("task",),
         number_columns=("queries", *(row.strategy for row in rows)),
@@ -197,19 +192,3 @@ def _task_table(report: EvaluationReport, policy: str) -> Table:
     for task, n_queries in report.tasks.items():
         table.add_row(Text(task), str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows))
     return table
-
-
-def _table(title: str, *, text_columns: tuple[str, ...], number_columns: tuple[str, ...]) -> Table:
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for heading in (*text_columns, *number_columns):
-        table.add_column(
-            Text(heading),
-            justify="right" if heading in number_columns else "left",
-            overflow="fold",  # a narrow terminal must not cut anything off
-        )
-    return table
-
-
-def _add_caption_line(table: Table, line: str) -> None:
-    text = table.caption if isinstance(table.caption, Text) else Text(justify="left")
-    table.caption = text.append(f"\n{line}" if text.plain else line)

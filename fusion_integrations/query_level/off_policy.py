@@ -6,7 +6,7 @@ import numpy as np
 
 from fusion_integrations.protocols import FloatArray
 
-__all__ = ["doubly_robust"]
+__all__ = ["doubly_robust", "effective_sample_size", "importance_weights"]
 
 _MIN_PROPENSITY = 0.05  # rarer cells would let single answers dominate a mean
 
@@ -34,3 +34,43 @@ def doubly_robust(observed: FloatArray, predicted: FloatArray, propensity: Float
     correction = np.where(has_answer, (observed - predicted) / weight, 0.0)
     estimate: FloatArray = (predicted + correction).astype(np.float32)
     return estimate
+
+
+def importance_weights(observed: FloatArray, propensity: FloatArray) -> FloatArray:
+    """Weigh logged values so that they stand for all queries, not for those a candidate happened to get.
+
+    A value counts the inverse of the probability it was logged with, that at least 0.05, and every
+    candidate's values count 1 on average. Where no probability is known a value counts 1: the features must
+    then explain what was logged.
+
+    Args:
+        observed: (n, k) logged values, NaN where missing.
+        propensity: (n, k) probability with which the cell was logged, NaN if unknown.
+
+    Returns:
+        Array (n, k), float32; 0 where nothing was logged.
+    """
+    has_answer = ~np.isnan(observed)
+    known = has_answer & ~np.isnan(propensity)
+    inverse = np.where(known, 1 / np.maximum(np.where(known, propensity, 1.0), _MIN_PROPENSITY), 0.0)
+    mean = inverse.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    weights = np.where(known, inverse / np.where(mean > 0, mean, 1.0), has_answer)
+    return weights.astype(np.float32)
+
+
+def effective_sample_size(weights: FloatArray) -> FloatArray:
+    """Give how many equally weighted answers each candidate's weighted ones are worth.
+
+    Args:
+        weights: (n, k), see `importance_weights`.
+
+    Returns:
+        Array (k,): square of the sum over sum of the squares, 0 for a candidate without answers.
+
+    Source:
+        Kish, Survey Sampling (1965), section 11.7.
+    """
+    total = weights.sum(axis=0, dtype=np.float64)
+    squares = (weights.astype(np.float64) ** 2).sum(axis=0)
+    size: FloatArray = (total**2 / np.maximum(squares, 1e-12)).astype(np.float32)
+    return size

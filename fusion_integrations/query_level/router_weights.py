@@ -11,8 +11,11 @@ import numpy.typing as npt
 
 from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.candidate_pool import CandidatePool
 from fusion_integrations.query_level.heads import FittedHead, restore_head
+from fusion_integrations.query_level.novelty import NoveltyDetector
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
 from fusion_integrations.query_level.usage import UsageModel
 from fusion_integrations.types import Candidate
 
@@ -28,12 +31,18 @@ class RouterWeights:
         head_name: Which learner the members are.
         members: m trained heads, each of which predicts (n, k) performance.
         usage: Predicts tokens and cost.
+        text_features_version: Which surface features it reads.
+        novelty: Tells queries unlike the logged ones; None if nobody can.
+        pool: Who came and went after training; None if nobody did.
     """
 
     candidates: tuple[Candidate, ...]
     head_name: str
     members: tuple[FittedHead, ...]
     usage: UsageModel
+    text_features_version: int = TEXT_FEATURES_VERSION
+    novelty: NoveltyDetector | None = None
+    pool: CandidatePool | None = None
 
     def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict for n queries.
@@ -45,6 +54,11 @@ class RouterWeights:
         Returns:
             Expectations for every query and candidate; performance within [0, 1].
         """
+        trained = self.predict_trained(texts, features)
+        return trained if self.pool is None else self.pool.apply(trained, self.candidates)
+
+    def predict_trained(self, texts: Sequence[str], features: FloatArray) -> Prediction:
+        """Predict the b columns that the heads were trained for, whoever is a candidate now."""
         usage = self.usage.predict(texts, features)
         members = np.stack([member.predict(features) for member in self.members])
         return Prediction(
@@ -53,11 +67,16 @@ class RouterWeights:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             logged_cost_usd=usage.cost_usd,
+            logged_latency_s=usage.latency_s,
+            is_novel=None if self.novelty is None else self.novelty.is_novel(features),
         )
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""
-        named = {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
+        named = {} if self.pool is None else self.pool.tensors()
+        if self.novelty is not None:
+            named |= {f"novelty.{name}": tensor for name, tensor in self.novelty.tensors().items()}
+        named |= {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
         for number, member in enumerate(self.members):
             named |= {f"member.{number}.{name}": tensor for name, tensor in member.tensors().items()}
         return named
@@ -70,6 +89,8 @@ class RouterWeights:
         candidates: tuple[Candidate, ...],
         head_name: str,
         n_members: int,
+        text_features_version: int,
+        pool: CandidatePool | None = None,
     ) -> Self:
         """Rebuild the learned part.
 
@@ -78,6 +99,8 @@ class RouterWeights:
             candidates: The k columns.
             head_name: Which learner the members are.
             n_members: How many there are.
+            text_features_version: Which surface features it reads.
+            pool: Who came and went after training, as the manifest says.
 
         Returns:
             The learned part.
@@ -86,16 +109,21 @@ class RouterWeights:
             ArtifactFormatError: If this release has no such head, or arrays are missing.
         """
         members = (_under(f"member.{number}.", tensors) for number in range(n_members))
+        of_novelty = _under("novelty.", tensors)
         try:
             usage = UsageModel.from_tensors(_under("usage.", tensors))
+            novelty = NoveltyDetector.from_tensors(of_novelty) if of_novelty else None
         except KeyError as error:
-            message = f"The artifact's usage predictor lacks the array {error}. Save the router again."
+            message = f"The artifact's usage or novelty lacks the array {error}. Save the router again."
             raise ArtifactFormatError(message) from error
         return cls(
             candidates=candidates,
             head_name=head_name,
             members=tuple(restore_head(head_name, member) for member in members),
             usage=usage,
+            text_features_version=text_features_version,
+            novelty=novelty,
+            pool=pool,
         )
 
 

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import FloatArray
 
 __all__ = ["TEXT_FEATURES", "TEXT_FEATURES_VERSION", "text_features"]
 
-# An artifact names the version it was trained with. Raise it when a feature changes.
-TEXT_FEATURES_VERSION = 1
+# An artifact names the version it was trained with. A version only adds features at the end, so that routers
+# of earlier ones still get theirs: raise it when features are added.
+TEXT_FEATURES_VERSION = 2
+_N_FEATURES = {1: 30, 2: 36}
 
 # A query is hostile input: no pattern may read on over a run of characters from every place in that run.
 _PATTERNS: dict[str, re.Pattern[str]] = {
@@ -40,6 +43,20 @@ _PATTERNS: dict[str, re.Pattern[str]] = {
     "has_answer_format": re.compile(r"(?i)\banswer (with|in|only|yes|the)\b|\bonly\b"),
 }
 
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_LARGEST_NUMBER = 1e12
+
+# How often words of a kind occur, per square root of the number of words.
+_RATES: dict[str, re.Pattern[str]] = {
+    "ratio_word_rate": re.compile(
+        r"(?i)\b(?:times|twice|thrice|double|triple|half|third|quarter|fraction|percent|ratio)\b"
+    ),
+    "exchange_word_rate": re.compile(
+        r"(?i)\b(?:remaining|left|rest|lost|gave|spent|sold|bought|added|removed|returned)\b"
+    ),
+    "comparison_rate": re.compile(r"(?i)\b(?:more|less|fewer|most|least) than\b|\bat (?:most|least)\b"),
+}
+
 TEXT_FEATURES: tuple[str, ...] = (
     "log_characters",
     "log_words",
@@ -53,20 +70,34 @@ TEXT_FEATURES: tuple[str, ...] = (
     "log_numbers",
     "distinct_word_share",
     *_PATTERNS,
+    # since version 2: what makes a question with numbers hard
+    "log_largest_number",
+    "decimal_rate",
+    *_RATES,
+    "comma_rate",
 )
 
 
-def text_features(texts: Sequence[str]) -> FloatArray:
+def text_features(texts: Sequence[str], *, version: int = TEXT_FEATURES_VERSION) -> FloatArray:
     """Compute the surface features of texts.
 
     Args:
         texts: n texts.
+        version: Which features, 1 or 2.
 
     Returns:
-        Array (n, 30), float32, roughly within [0, 1]; columns follow `TEXT_FEATURES`.
+        Array (n, 30) for version 1, (n, 36) for version 2, float32, roughly within [0, 1]; columns follow
+        `TEXT_FEATURES`.
+
+    Raises:
+        InvalidPolicyError: If there is no such version.
     """
+    if version not in _N_FEATURES:
+        message = f"There is no version {version} of the text features. Choose one of {sorted(_N_FEATURES)}."
+        raise InvalidPolicyError(message)
     rows = [_features_of(text) for text in texts]
-    return np.array(rows, dtype=np.float32).reshape(len(texts), len(TEXT_FEATURES))
+    whole = np.array(rows, dtype=np.float32).reshape(len(texts), len(TEXT_FEATURES))
+    return whole[:, : _N_FEATURES[version]]
 
 
 def _features_of(text: str) -> list[float]:
@@ -86,6 +117,18 @@ def _features_of(text: str) -> list[float]:
         np.log1p(len(re.findall(r"\d+", text))) / 4,
         len({word.casefold() for word in words}) / n_words,
     ]
-    return [float(value) for value in counts] + [
-        float(pattern.search(text) is not None) for pattern in _PATTERNS.values()
+    present = [float(pattern.search(text) is not None) for pattern in _PATTERNS.values()]
+    return [float(value) for value in counts] + present + _number_features(text, n_words)
+
+
+def _number_features(text: str, n_words: int) -> list[float]:
+    numbers = _NUMBER.findall(text)
+    # Digits beyond the bound change nothing, and a run of thousands of them is no number worth parsing.
+    largest = max((float(number.replace(",", "")[:20]) for number in numbers), default=0.0)
+    root = n_words**0.5
+    return [
+        float(np.log1p(min(largest, _LARGEST_NUMBER))) / 10,
+        sum("." in number for number in numbers) / root,
+        *(len(pattern.findall(text)) / root for pattern in _RATES.values()),
+        text.count(",") / root / 2,
     ]

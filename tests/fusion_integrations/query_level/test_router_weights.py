@@ -51,7 +51,11 @@ def test_prediction_of_no_queries_is_empty(weights):
 
 def test_weights_when_restored_from_their_tensors_predict_bit_equal(weights):
     restored = RouterWeights.from_tensors(
-        weights.tensors(), candidates=weights.candidates, head_name="cluster", n_members=2
+        weights.tensors(),
+        candidates=weights.candidates,
+        head_name="cluster",
+        n_members=2,
+        text_features_version=2,
     )
     features = np.float32([[0.3, 0.7]])
     before, after = (w.predict(["text"], features) for w in (weights, restored))
@@ -67,7 +71,7 @@ def test_members_beyond_ten_keep_their_order(weights, named):
         usage=weights.usage,
     )
     restored = RouterWeights.from_tensors(
-        many.tensors(), candidates=many.candidates, head_name="cluster", n_members=12
+        many.tensors(), candidates=many.candidates, head_name="cluster", n_members=12, text_features_version=2
     )
     assert [float(member.means[0, 0]) for member in restored.members] == pytest.approx(
         [i / 100 for i in range(12)]
@@ -79,11 +83,17 @@ def test_restoring_when_an_array_is_missing_refuses_and_names_it(weights, missin
     tensors = weights.tensors()
     del tensors[missing]
     with pytest.raises(ArtifactFormatError, match=missing.rsplit(".", 1)[1]):
-        RouterWeights.from_tensors(tensors, candidates=weights.candidates, head_name="cluster", n_members=2)
+        RouterWeights.from_tensors(
+            tensors, candidates=weights.candidates, head_name="cluster", n_members=2, text_features_version=2
+        )
 
 
 def test_restoring_when_the_head_is_unknown_refuses(weights):
     with pytest.raises(ArtifactFormatError, match="bert"):
         RouterWeights.from_tensors(
-            weights.tensors(), candidates=weights.candidates, head_name="bert", n_members=2
+            weights.tensors(),
+            candidates=weights.candidates,
+            head_name="bert",
+            n_members=2,
+            text_features_version=2,
         )

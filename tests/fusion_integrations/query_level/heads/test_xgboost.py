@@ -3,20 +3,10 @@ import threading
 import numpy as np
 import pytest
 
-from fusion_integrations.query_level.heads.base import HeadInputs
 from fusion_integrations.query_level.heads.xgboost import XGBoostHead, XGBoostHeadConfig, fit_xgboost_head
+from fusion_integrations.testing import head_inputs
 
 CONFIG = XGBoostHeadConfig(n_rounds=60, learning_rate=0.2, column_share=1.0, l2_penalty=0.1)
-
-
-def inputs_of(features, targets, *, seed=0):
-    return HeadInputs(
-        features=np.asarray(features, dtype=np.float32),
-        targets=np.asarray(targets, dtype=np.float32),
-        tasks=(None,) * len(features),
-        n_threads=1,
-        seed=seed,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +18,7 @@ def head_and_inputs():
     targets[:, 0] = features[:, 0] > 0
     targets[:19, 1] = np.arange(19) % 2
     targets[:, 2] = 0.25
-    inputs = inputs_of(features, targets)
+    inputs = head_inputs(features, targets)
     return fit_xgboost_head(CONFIG, inputs), inputs
 
 
@@ -40,13 +30,28 @@ def test_prediction_learns_what_can_be_learned(head_and_inputs):
     assert predicted[1, 0] < 0.2
 
 
-def test_prediction_when_answers_are_few_or_equal_is_their_shrunk_mean(head_and_inputs):
+def test_candidate_with_few_or_no_answers_differs_from_its_mean_by_the_querys_level_only(head_and_inputs):
     head, inputs = head_and_inputs
     predicted = head.predict(inputs.features)
-    n, overall = len(inputs.features), np.nanmean(inputs.targets)
-    np.testing.assert_allclose(predicted[:, 1], (9 + 10 * overall) / (19 + 10), rtol=1e-5)
-    np.testing.assert_allclose(predicted[:, 2], (0.25 * n + 10 * overall) / (n + 10), rtol=1e-5)
-    np.testing.assert_allclose(predicted[:, 3], overall, rtol=1e-5)
+    overall = np.nanmean(inputs.targets)
+    excess = predicted[:, [1, 3]] - [(9 + 10 * overall) / (19 + 10), overall]
+    np.testing.assert_allclose(excess[:, 0], excess[:, 1], atol=1e-5)
+    assert np.abs(excess).max() > 0.01
+
+
+def test_candidate_whose_answers_are_all_equal_is_predicted_near_them(head_and_inputs):
+    head, inputs = head_and_inputs
+    np.testing.assert_allclose(head.predict(inputs.features)[:, 2], 0.25, atol=0.2)
+
+
+def test_head_stored_without_a_level_predicts_as_its_release_did(head_and_inputs):
+    # Routers of release 0.1: boosters of the values themselves, no level.
+    head, inputs = head_and_inputs
+    stored = {name: tensor for name, tensor in head.tensors().items() if name != "level"}
+    old = XGBoostHead.from_tensors(stored)
+    shifted = head.predict(inputs.features)[:, 0] - old.predict(inputs.features)[:, 0]
+    level = head.predict(inputs.features)[:, 3] - head.means[3]
+    np.testing.assert_allclose(shifted, head.means[0] + level, atol=1e-5)
 
 
 def test_prediction_of_a_row_does_not_depend_on_the_batch(head_and_inputs):
@@ -86,5 +91,5 @@ def test_head_when_restored_from_its_tensors_predicts_bit_equal(head_and_inputs)
 
 
 def test_head_when_it_only_knows_means_predicts_them():
-    head = fit_xgboost_head(CONFIG, inputs_of(np.eye(2), [[1.0], [0.0]]))
+    head = fit_xgboost_head(CONFIG, head_inputs(np.eye(2), [[1.0], [0.0]]))
     assert head.predict(np.eye(2, dtype=np.float32)).tolist() == [[0.5], [0.5]]

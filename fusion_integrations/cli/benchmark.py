@@ -1,0 +1,152 @@
+"""`fusion benchmark router`: every head on every log of a folder, beside what needs no router."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusion_integrations.cli.choices import EmbedderName, HeadName, SplitName
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
+from fusion_integrations.errors import ArtifactWriteError, InvalidPolicyError, NotEnoughLogsError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from fusion_integrations.cli.progress import ShowProgress
+    from fusion_integrations.evaluation.cross_validation import Answers
+
+__all__ = ["benchmark_router"]
+
+
+def benchmark_router(
+    *,
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of .parquet files, or one: one row a query and LLM, columns query_id, query, llm, "
+            "performance, and any of task, cost, input_tokens, output_tokens, propensity."
+        ),
+    ],
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to measure on instead: each file by routers trained on those files of --data that "
+            "have LLMs in common with it.",
+            show_default="other parts of the same file",
+        ),
+    ] = None,
+    head: Annotated[
+        list[HeadName] | None, typer.Option(help="Head to measure; repeat for each.", show_default="all")
+    ] = None,
+    split: Annotated[
+        SplitName, typer.Option(help="How to keep training and measured queries of a file apart.")
+    ] = "folds",
+    answers: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Share of the training answers that routers see, or the word one for one a query; repeat.",
+            show_default="1.0",
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
+    embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
+    out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file too.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of training.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Measure routers on logs, each query by a router that has not seen it.
+
+    They stand beside Random, Best Single, Best per Task and Oracle, with paired intervals.
+    """
+    with terminal(as_json=as_json, debug=debug) as place:
+        from fusion_integrations.cli.progress import progress_bars
+        from fusion_integrations.embedders import CachingEmbedder, load_embedder
+        from fusion_integrations.evaluation import benchmark_routers, render_benchmark
+        from fusion_integrations.query_level.heads import HEAD_NAMES
+
+        shares = [_share(text) for text in answers or ["1.0"]]
+        heads = list(dict.fromkeys(head or HEAD_NAMES))
+        pairs = _pairs(data, test)
+        known = CachingEmbedder(load_embedder(embedder))
+        with progress_bars(place.progress) as progress:
+            reports = [
+                benchmark_routers(
+                    name if len(shares) == 1 else f"{name}, answers {share}",
+                    frame,
+                    heads=heads,
+                    embedder=known,
+                    train=train,
+                    protocol=split,
+                    answers=share,
+                    n_folds=folds,
+                    n_threads=threads,
+                    seed=seed,
+                    on_head=_counter(progress, f"{name}, answers {share}", heads),
+                )
+                for name, frame, train in pairs
+                for share in shares
+            ]
+        document = {"reports": [report.to_json() for report in reports]}
+        if out is not None:
+            _write(out, document)
+        place.show(document, *render_benchmark(reports))
+
+
+def _counter(progress: ShowProgress, name: str, heads: Sequence[str]) -> Callable[[str], None]:
+    def show(head: str) -> None:
+        progress(name, heads.index(head), len(heads), f"training {head}")
+
+    return show
+
+
+def _share(text: str) -> Answers:
+    if text == "one":
+        return "one"
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise InvalidPolicyError(f"--answers must be a share above 0 and up to 1, or 'one', got '{text}'.")
+    return share
+
+
+def _pairs(data: Path, test: Path | None) -> list[tuple[str, pl.DataFrame, pl.DataFrame | None]]:
+    """Read the logs to measure on, each with the logs to learn from, None for its own other parts."""
+    import polars as pl
+
+    from fusion_integrations.evaluation import read_score_table, score_tables_in
+
+    logs = {path.stem: read_score_table(path) for path in score_tables_in(data)}
+    if test is None:
+        return [(name, frame, None) for name, frame in logs.items()]
+    found: list[tuple[str, pl.DataFrame, pl.DataFrame | None]] = []
+    for path in score_tables_in(test):
+        frame = read_score_table(path)
+        llms = set(frame["candidate_id"])
+        related = [
+            each.with_columns(query_id=pl.lit(f"{name}:") + pl.col("query_id"))
+            for name, each in logs.items()
+            if len(llms & set(each["candidate_id"])) >= 2
+        ]
+        if not related:
+            message = (
+                f"No file of {data} has two LLMs in common with '{path}', so there is nothing to learn its "
+                f"routing from. It has {sorted(llms)}."
+            )
+            raise NotEnoughLogsError(message)
+        found.append((path.stem, frame, pl.concat(related)))
+    return found
+
+
+def _write(out: Path, document: Mapping[str, object]) -> None:
+    try:
+        out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    except OSError as error:
+        raise ArtifactWriteError(f"'{out}' could not be written: {error}.") from error

@@ -1,0 +1,110 @@
+"""Measure heads on a log: every query is routed by a router that learned from others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import polars as pl
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.evaluation.benchmark_arena import measurable, prepare_arena
+from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
+from fusion_integrations.evaluation.benchmark_rows import Scoreboard
+from fusion_integrations.evaluation.cross_validation import Answers, route_by_others
+from fusion_integrations.evaluation.splitting import Protocol
+from fusion_integrations.protocols import Embedder
+
+__all__ = ["benchmark_routers"]
+
+_N_SHOWN = 200  # queries that a reader can look at
+
+
+def benchmark_routers(
+    name: str,
+    frame: pl.DataFrame,
+    *,
+    heads: Sequence[str],
+    embedder: Embedder,
+    train: pl.DataFrame | None = None,
+    protocol: Protocol = "folds",
+    answers: Answers = 1.0,
+    n_folds: int = 5,
+    level: float = 0.95,
+    n_threads: int = 2,
+    seed: int = 0,
+    on_head: Callable[[str], None] = lambda _: None,
+) -> BenchmarkReport:
+    """Compare heads with Random, Best Single, Best per Task and Oracle on one log.
+
+    Best Single and Best per Task are chosen on the training queries the routers learn from. Near-duplicates
+    never stand on both sides. Where hardly any query has an answer of every candidate, outcomes are doubly
+    robust estimates.
+
+    Args:
+        name: Of the log, for the report.
+        frame: The log to measure on, in `LOG_SCHEMA`.
+        heads: Names of heads.
+        embedder: The routers' embedder.
+        train: A log to learn from instead of the other parts of `frame`.
+        protocol: How to split `frame`; see `split_queries`. Not read if `train` is given.
+        answers: Which training answers the routers see; see `hide_answers`. The baselines see all.
+        n_folds: Number of folds of the protocol `"folds"`.
+        level: Coverage of the intervals.
+        n_threads: CPU threads of training.
+        seed: Seed of folds, training, hidden answers and bootstrap.
+        on_head: Told the name of each head before it is trained.
+
+    Returns:
+        The report.
+
+    Raises:
+        InvalidPolicyError: If there is no head, or one is unknown.
+        NotEnoughLogsError: If there are too few queries, tasks or common candidates.
+
+    Source:
+        The scenarios of FusionFactory (arXiv 2507.10540), section 4.2 and Table 4.
+    """
+    if not heads:
+        raise InvalidPolicyError("A benchmark needs at least one head.")
+    arena = prepare_arena(frame, train, protocol=protocol, n_folds=n_folds, seed=seed)
+    routed = {}
+    for head in heads:
+        on_head(head)
+        routed[head] = route_by_others(
+            head,
+            frame=arena.frame,
+            dataset=arena.dataset,
+            parts=arena.parts,
+            embedder=embedder,
+            policies=arena.policies,
+            answers=answers,
+            n_threads=n_threads,
+            seed=seed,
+        )
+    predicted = np.mean([found.predicted for found in routed.values()], axis=0)
+    outcomes, measured, is_estimated = measurable(arena, predicted=predicted)
+    board = Scoreboard(arena=arena, outcomes=outcomes, measured=measured, level=level, seed=seed)
+    shown = outcomes.select(measured)
+    ids = [candidate.id for candidate in shown.candidates]
+    costs = shown.cost_usd.mean(axis=0)
+    tasks, counts = np.unique([task or "" for task in shown.tasks], return_counts=True)
+    n_routed = int(np.any([test for _, test in arena.parts], axis=0).sum())
+    return BenchmarkReport(
+        name=name,
+        split=arena.split,
+        answers="one a query" if answers == "one" else f"{answers:.0%}",
+        candidates=dict(zip(ids, map(float, shown.performance.mean(axis=0)), strict=True)),
+        candidate_costs={
+            key: None if np.isnan(cost) else float(cost) for key, cost in zip(ids, costs, strict=True)
+        },
+        tasks={str(task): int(count) for task, count in zip(tasks, counts, strict=True) if task},
+        n_queries=len(shown),
+        n_groups=len(np.unique(arena.groups[measured])),
+        n_left_out=n_routed - len(shown),
+        is_estimated=is_estimated,
+        level=level,
+        policies={key: policy.to_json() for key, policy in arena.policies.items()},
+        rows=(*board.baseline_rows(), *(board.head_row(head, found) for head, found in routed.items())),
+        queries=tuple(board.query_outcomes(routed, n_shown=_N_SHOWN)),
+    )

@@ -1,0 +1,144 @@
+"""What the heads of a benchmark are measured on: which queries, split how, under which policies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fusion_integrations.errors import NotEnoughLogsError
+from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queries
+from fusion_integrations.logs.splits import duplicate_key
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.off_policy import doubly_robust
+from fusion_integrations.query_level.policy import POLICY_PRESETS, RoutingPolicy
+from fusion_integrations.query_level.router_dataset import RouterDataset
+
+__all__ = ["Arena", "measurable", "prepare_arena"]
+
+_TRAIN_PREFIX = "train:"
+_MIN_COMPLETE = 0.5  # share of complete queries from which the others are left out instead of estimated
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Arena:
+    """Queries, split, and the policies to decide by.
+
+    Attributes:
+        frame: The logs; training logs have query ids of their own.
+        dataset: The same, pivoted: n queries, k candidates.
+        parts: Masks (n,) of the training and the predicted queries, one pair a router.
+        groups: (n,) keys of near-duplicates.
+        policies: By name, performance alone first; those that weigh cost only where every cost is known.
+        split: How queries are kept apart, in words.
+    """
+
+    frame: pl.DataFrame
+    dataset: RouterDataset
+    parts: Sequence[tuple[Mask, Mask]]
+    groups: npt.NDArray[np.str_]
+    policies: dict[str, RoutingPolicy]
+    split: str
+
+
+def prepare_arena(
+    frame: pl.DataFrame, train: pl.DataFrame | None, *, protocol: Protocol, n_folds: int, seed: int
+) -> Arena:
+    """Pivot the logs and split their queries.
+
+    Args:
+        frame: The log to measure on, in `LOG_SCHEMA`.
+        train: A log to learn from instead; its near-duplicates of measured queries are left out.
+        protocol: How to split `frame` if there is no `train`; see `split_queries`.
+        n_folds: Number of folds of the protocol `"folds"`.
+        seed: Seed of the folds.
+
+    Returns:
+        The arena.
+
+    Raises:
+        NotEnoughLogsError: If the logs have too few queries, tasks or common candidates.
+    """
+    if train is not None:
+        frame = _joined(frame, train)
+    dataset = RouterDataset.from_logs(frame)
+    keys = [duplicate_key(text) for text in dataset.texts]
+    groups = np.array(keys, dtype=np.str_)
+    if train is None:
+        parts = list(split_queries(protocol, groups=keys, tasks=dataset.tasks, n_folds=n_folds, seed=seed))
+        split = {
+            "folds": f"{n_folds} folds, near-duplicates together",
+            "tasks": "each task predicted from all others",
+            "families": "each task family predicted from all others",
+        }[protocol]
+    else:
+        is_train = np.array([query_id.startswith(_TRAIN_PREFIX) for query_id in dataset.query_ids])
+        parts = [(is_train & ~np.isin(groups, groups[~is_train]), ~is_train)]
+        split = "trained on another log"
+    return Arena(
+        frame=frame,
+        dataset=dataset,
+        parts=parts,
+        groups=groups,
+        policies=_policies(dataset),
+        split=split,
+    )
+
+
+def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, Mask, bool]:
+    """Say which queries can be measured on, and what every candidate reaches there.
+
+    Args:
+        arena: The queries.
+        predicted: (n, k) performance predicted by routers that did not see the query; NaN where none did.
+
+    Returns:
+        The data set of outcomes, the mask (n,) of measured queries, and whether outcomes that were never
+        logged had to be estimated.
+
+    Raises:
+        NotEnoughLogsError: If no query can be measured on.
+    """
+    dataset = arena.dataset
+    routed = np.any([test for _, test in arena.parts], axis=0)
+    complete = ~np.isnan(dataset.performance).any(axis=1)
+    if len(arena.policies) > 1:
+        complete &= ~np.isnan(dataset.cost_usd).any(axis=1)
+    measured = routed & complete
+    if measured.sum() >= _MIN_COMPLETE * routed.sum() and measured.any():
+        return dataset, measured, False
+    if not routed.any():
+        raise NotEnoughLogsError("No query is left to measure on. Collect more logs, or split them anew.")
+    mean_cost = np.broadcast_to(np.nanmean(dataset.cost_usd, axis=0), dataset.cost_usd.shape)
+    filled = np.where(np.isnan(predicted), 0.0, predicted).astype(np.float32)
+    return (
+        replace(
+            dataset,
+            performance=doubly_robust(dataset.performance, filled, dataset.propensity),
+            cost_usd=doubly_robust(dataset.cost_usd, mean_cost.astype(np.float32), dataset.propensity),
+        ),
+        routed,
+        True,
+    )
+
+
+def _joined(frame: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+    """Put training logs under ids of their own, and keep the candidates that both logs have."""
+    common = sorted(set(frame["candidate_id"]) & set(train["candidate_id"]))
+    if len(common) < 2:
+        raise NotEnoughLogsError(f"The two logs have {len(common)} LLMs in common; routing needs two.")
+    both = pl.concat([train.with_columns(query_id=_TRAIN_PREFIX + pl.col("query_id")), frame])
+    return both.filter(pl.col("candidate_id").is_in(common))
+
+
+def _policies(dataset: RouterDataset) -> dict[str, RoutingPolicy]:
+    has_cost = ~np.isnan(dataset.cost_usd)
+    if not has_cost.any(axis=0).all():
+        return {name: policy for name, policy in POLICY_PRESETS.items() if not policy.needs_cost}
+    scale = float(np.nanmean(dataset.cost_usd, axis=0).max())
+    if scale <= 0:  # everything is free: nothing to weigh
+        return {name: policy for name, policy in POLICY_PRESETS.items() if not policy.needs_cost}
+    return {name: replace(policy, cost_scale_usd=scale) for name, policy in POLICY_PRESETS.items()}

@@ -1,0 +1,207 @@
+"""What a benchmark of heads on one log found, as data: tables, files and pages are made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fusion_integrations.evaluation.evaluation_report import Verdict, verdict_of
+from fusion_integrations.evaluation.model_pairs import PairMeasures
+from fusion_integrations.evaluation.reliability import ReliabilityBin, calibration_error
+from fusion_integrations.statistics import Interval
+
+__all__ = ["BenchmarkReport", "BenchmarkRow", "CostQuality", "HeadDetails", "QueryOutcome", "ScenarioOutcome"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioOutcome:
+    """What a strategy reached under one policy; intervals are paired by query.
+
+    Attributes:
+        performance: Mean performance, in [0, 1].
+        cost_usd: Mean USD a call; None if unknown.
+        reward: Mean reward of the policy.
+        gain: Mean reward above Best Single.
+    """
+
+    performance: float
+    cost_usd: float | None
+    reward: float
+    gain: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON data."""
+        return {**vars(self), "gain": vars(self.gain)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostQuality:
+    """What a head offers at every budget.
+
+    Attributes:
+        points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
+        aiq: Average performance over the budgets between the cheapest and the dearest candidate.
+        cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
+            None if it never is.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    aiq: float
+    cost_at_best_single: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as JSON data."""
+        return {**vars(self), "points": [list(point) for point in self.points]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadDetails:
+    """What is known of a head beyond its routing.
+
+    Attributes:
+        switch_share: Share of queries for which the default was left.
+        unbounded: Performance, and gain over Best Single, of always taking the best prediction.
+        mse: Mean squared error of the predicted performance.
+        reliability: Predicted against observed performance.
+        cost_quality: None where cost is unknown.
+        pairs: RouteLLM's measures by task family, and under "all"; empty unless there are two candidates.
+        train_seconds: Time of all trainings of the benchmark together.
+    """
+
+    switch_share: float
+    unbounded: ScenarioOutcome
+    mse: float
+    reliability: tuple[ReliabilityBin, ...]
+    cost_quality: CostQuality | None
+    pairs: Mapping[str, PairMeasures]
+    train_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the details as JSON data."""
+        return {
+            **vars(self),
+            "unbounded": self.unbounded.to_json(),
+            "reliability": [each.to_json() for each in self.reliability],
+            "calibration_error": calibration_error(self.reliability),
+            "cost_quality": None if self.cost_quality is None else self.cost_quality.to_json(),
+            "pairs": {name: pair.to_json() for name, pair in self.pairs.items()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRow:
+    """One strategy: a baseline or a head.
+
+    Attributes:
+        strategy: Its name.
+        scenarios: Outcome by policy; the first is that of performance alone.
+        per_task: Mean performance by task under the first policy.
+        candidate_shares: Share of queries by candidate under the first policy.
+        head: Details of a head; None for a baseline.
+    """
+
+    strategy: str
+    scenarios: Mapping[str, ScenarioOutcome]
+    per_task: Mapping[str, float]
+    candidate_shares: Mapping[str, float]
+    head: HeadDetails | None = None
+
+    @property
+    def first(self) -> ScenarioOutcome:
+        """The outcome under the first policy."""
+        return next(iter(self.scenarios.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as JSON data."""
+        return {
+            "strategy": self.strategy,
+            "scenarios": {name: outcome.to_json() for name, outcome in self.scenarios.items()},
+            "per_task": dict(self.per_task),
+            "candidate_shares": dict(self.candidate_shares),
+            "head": None if self.head is None else self.head.to_json(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryOutcome:
+    """One query, for a reader who wants to see.
+
+    Attributes:
+        query_id: Its id.
+        text: Its beginning.
+        task: Its task, if known.
+        performance: Performance by candidate; only what is known.
+        chosen: Chosen candidate by head.
+    """
+
+    query_id: str
+    text: str
+    task: str | None
+    performance: Mapping[str, float]
+    chosen: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the query as JSON data."""
+        return {**vars(self), "performance": dict(self.performance), "chosen": dict(self.chosen)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkReport:
+    """Heads and baselines on the queries of one log.
+
+    Attributes:
+        name: Of the log.
+        split: How queries were kept apart, in words.
+        answers: Which training answers the heads saw, in words.
+        candidates: Mean performance by candidate id.
+        candidate_costs: Mean USD a call by candidate id; None where unknown.
+        tasks: Number of queries by task.
+        n_queries: Queries measured on.
+        n_groups: Groups of near-duplicates among them.
+        n_left_out: Queries that not every candidate answered, or that no router predicted.
+        is_estimated: Whether outcomes of answers that were never logged are doubly robust estimates, since no
+            query has every answer.
+        level: Coverage of the intervals.
+        policies: The policies, as JSON data, by name.
+        rows: Baselines, then heads.
+        queries: Some of the queries.
+    """
+
+    name: str
+    split: str
+    answers: str
+    candidates: Mapping[str, float]
+    candidate_costs: Mapping[str, float | None]
+    tasks: Mapping[str, int]
+    n_queries: int
+    n_groups: int
+    n_left_out: int
+    is_estimated: bool
+    level: float
+    policies: Mapping[str, Mapping[str, Any]]
+    rows: tuple[BenchmarkRow, ...]
+    queries: tuple[QueryOutcome, ...]
+
+    def verdict(self, row: BenchmarkRow) -> Verdict:
+        """Say how a row's performance compares with Best Single, no more than its interval allows."""
+        return verdict_of(row.first.gain, n_groups=self.n_groups)
+
+    def to_json(self, *, with_queries: bool = False) -> dict[str, Any]:
+        """Return the report as JSON data.
+
+        Args:
+            with_queries: Whether to put query texts in; they may be private.
+
+        Returns:
+            The data.
+        """
+        return {
+            **vars(self),
+            "candidates": dict(self.candidates),
+            "candidate_costs": dict(self.candidate_costs),
+            "tasks": dict(self.tasks),
+            "policies": {name: dict(policy) for name, policy in self.policies.items()},
+            "rows": [row.to_json() | {"verdict": self.verdict(row)} for row in self.rows],
+            "queries": [query.to_json() for query in self.queries] if with_queries else [],
+        }

@@ -1,0 +1,234 @@
+"""Turn who answered into what was reached: the rows of a benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_integrations.evaluation.baselines import (
+    BEST_PER_TASK,
+    BEST_SINGLE,
+    Selection,
+    best_per_task,
+    best_single,
+    oracle,
+    random_baseline,
+    select_columns,
+)
+from fusion_integrations.evaluation.benchmark_arena import Arena
+from fusion_integrations.evaluation.benchmark_report import (
+    BenchmarkRow,
+    CostQuality,
+    HeadDetails,
+    QueryOutcome,
+    ScenarioOutcome,
+)
+from fusion_integrations.evaluation.cost_quality import aiq, cost_at_quality
+from fusion_integrations.evaluation.cross_validation import RoutedQueries
+from fusion_integrations.evaluation.model_pairs import PairMeasures, measure_pair
+from fusion_integrations.evaluation.reliability import reliability_table
+from fusion_integrations.evaluation.splitting import Mask
+from fusion_integrations.evaluation.strategies import dataset_rewards
+from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.statistics import Interval, paired_interval
+
+__all__ = ["Scoreboard"]
+
+_ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scoreboard:
+    """Measures strategies on the measured queries of an arena, against Best Single.
+
+    Attributes:
+        arena: The queries and policies.
+        outcomes: What every candidate reaches, n queries.
+        measured: (n,) queries to measure on.
+        level: Coverage of intervals.
+        seed: Seed of the bootstrap.
+    """
+
+    arena: Arena
+    outcomes: RouterDataset
+    measured: Mask
+    level: float
+    seed: int
+
+    def baseline_rows(self) -> list[BenchmarkRow]:
+        """Measure Random, Best Single, Best per Task and Oracle."""
+        by_policy = {name: self._baselines(policy) for name, policy in self.arena.policies.items()}
+        first = next(iter(by_policy.values()))
+        return [
+            self._row(strategy, {name: found[strategy] for name, found in by_policy.items()})
+            for strategy in first
+        ]
+
+    def head_row(self, head: str, routed: RoutedQueries) -> BenchmarkRow:
+        """Measure a head."""
+        selections = {
+            name: select_columns(head, np.maximum(chosen, 0), n_candidates=self._k)
+            for name, chosen in routed.chosen.items()
+        }
+        return self._row(head, selections, head=self._details(routed))
+
+    def query_outcomes(self, routed: Mapping[str, RoutedQueries], *, n_shown: int) -> list[QueryOutcome]:
+        """Pick queries to show: those where a head's choice changed most, then others at random."""
+        logged, ids = self.arena.dataset, [c.id for c in self.arena.dataset.candidates]
+        reached = self.outcomes.performance
+        best = self._baselines(next(iter(self.arena.policies.values())))[BEST_SINGLE].weights.argmax(axis=1)
+        rows = np.arange(len(logged))
+        first = next(iter(next(iter(routed.values())).chosen))
+        changes = [
+            np.abs(reached[rows, np.maximum(found.chosen[first], 0)] - reached[rows, best])
+            for found in routed.values()
+        ]
+        order = np.random.default_rng(self.seed).permutation(len(logged))
+        order = order[np.argsort(-np.max(changes, axis=0)[order], kind="stable")]
+        return [
+            QueryOutcome(
+                query_id=logged.query_ids[row],
+                text=logged.texts[row],
+                task=logged.tasks[row],
+                performance={
+                    ids[column]: float(value)
+                    for column, value in enumerate(logged.performance[row])
+                    if not np.isnan(value)
+                },
+                chosen={head: ids[found.chosen[first][row]] for head, found in routed.items()},
+            )
+            for row in order[self.measured[order]][:n_shown]
+        ]
+
+    @property
+    def _k(self) -> int:
+        return len(self.outcomes.candidates)
+
+    def _baselines(self, policy: RoutingPolicy) -> dict[str, Selection]:
+        """Choose Best Single and Best per Task on each part's training queries; n queries each."""
+        logged, n = self.arena.dataset, len(self.arena.dataset)
+        train_rewards, rewards = dataset_rewards(logged, policy), dataset_rewards(self.outcomes, policy)
+        single, per_task = np.zeros((n, self._k)), np.zeros((n, self._k))
+        tasks = np.array(logged.tasks, dtype=np.object_)
+        for train, test in self.arena.parts:
+            known, propensity = train_rewards[train], logged.propensity[train]
+            single[test] = best_single(known, propensity=propensity, n_queries=int(test.sum())).weights
+            per_task[test] = best_per_task(
+                tasks[test].tolist(),
+                train_rewards=known,
+                train_tasks=tasks[train].tolist(),
+                propensity=propensity,
+            ).weights
+        found = (
+            random_baseline(np.where(np.isnan(rewards).all(axis=1, keepdims=True), 0.0, rewards)),
+            Selection(name=BEST_SINGLE, weights=single),
+            Selection(name=BEST_PER_TASK, weights=per_task),
+            oracle(rewards, cost_usd=self.outcomes.cost_usd),
+        )
+        return {selection.name: selection for selection in found}
+
+    def _row(
+        self, strategy: str, selections: Mapping[str, Selection], *, head: HeadDetails | None = None
+    ) -> BenchmarkRow:
+        first = next(iter(selections.values()))
+        performance = first.expected(self.outcomes.performance)
+        tasks = np.array([task or "" for task in self.outcomes.tasks])[self.measured]
+        return BenchmarkRow(
+            strategy=strategy,
+            scenarios={name: self._outcome(found, name) for name, found in selections.items()},
+            per_task={
+                str(task): float(performance[self.measured][tasks == task].mean())
+                for task in np.unique(tasks)
+                if task
+            },
+            candidate_shares={
+                candidate.id: float(share)
+                for candidate, share in zip(
+                    self.outcomes.candidates, first.weights[self.measured].mean(axis=0), strict=True
+                )
+            },
+            head=head,
+        )
+
+    def _outcome(self, selection: Selection, policy_name: str) -> ScenarioOutcome:
+        policy = self.arena.policies[policy_name]
+        rewards = dataset_rewards(self.outcomes, policy)
+        reached = selection.expected(rewards)
+        reference = self._baselines(policy)[BEST_SINGLE].expected(rewards)
+        cost = selection.expected(self.outcomes.cost_usd)[self.measured].mean()
+        return ScenarioOutcome(
+            performance=float(selection.expected(self.outcomes.performance)[self.measured].mean()),
+            cost_usd=None if np.isnan(cost) else float(cost),
+            reward=float(reached[self.measured].mean()),
+            gain=self._interval(reached - reference),
+        )
+
+    def _interval(self, differences: npt.NDArray[np.float64]) -> Interval:
+        return paired_interval(
+            differences[self.measured],
+            groups=self.arena.groups[self.measured].tolist(),
+            level=self.level,
+            seed=self.seed,
+        )
+
+    def _details(self, routed: RoutedQueries) -> HeadDetails:
+        first = next(iter(self.arena.policies))
+        rows, observed = self.measured, ~np.isnan(self.arena.dataset.performance)
+        best = np.where(np.isnan(routed.predicted), -1.0, routed.predicted).argmax(axis=1)
+        cells = observed & rows[:, None]
+        actual = self.arena.dataset.performance[cells]
+        groups = np.repeat(self.arena.groups[:, None], self._k, axis=1)[cells]
+        return HeadDetails(
+            switch_share=float(routed.switched[rows].mean()),
+            unbounded=self._outcome(select_columns("", best, n_candidates=self._k), first),
+            mse=float(np.mean((routed.predicted[cells] - actual) ** 2)),
+            reliability=tuple(
+                reliability_table(routed.predicted[cells], actual, groups=groups.tolist(), seed=self.seed)
+            ),
+            cost_quality=self._cost_quality(routed),
+            pairs=self._pairs(routed),
+            train_seconds=routed.seconds,
+        )
+
+    def _cost_quality(self, routed: RoutedQueries) -> CostQuality | None:
+        if not len(routed.curve):
+            return None
+        rows = np.arange(len(self.outcomes))
+        points = []
+        first = next(iter(routed.chosen.values()))  # the default where routing does not pay: a choice too
+        for chosen in np.maximum([*routed.curve, first], 0):
+            cost = self.outcomes.cost_usd[rows, chosen][self.measured].mean()
+            performance = self.outcomes.performance[rows, chosen][self.measured].mean()
+            points.append((float(cost), float(performance)))
+        costs = self.outcomes.cost_usd[self.measured].mean(axis=0)
+        single = self._baselines(next(iter(self.arena.policies.values())))[BEST_SINGLE]
+        quality = single.expected(self.outcomes.performance)[self.measured].mean()
+        its_cost = single.expected(self.outcomes.cost_usd)[self.measured].mean()
+        reached = cost_at_quality(points, quality=float(quality))
+        return CostQuality(
+            points=tuple(points),
+            aiq=aiq(points, cost_range=(float(costs.min()), float(costs.max()))),
+            cost_at_best_single=None if reached is None else reached / float(its_cost),
+        )
+
+    def _pairs(self, routed: RoutedQueries) -> dict[str, PairMeasures]:
+        if self._k != 2:
+            return {}
+        families = np.array([(task or "").split("/")[0] for task in self.outcomes.tasks])
+        names = sorted(set(families[self.measured].tolist()) - {""})
+        found = {}
+        ids = (self.outcomes.candidates[0].id, self.outcomes.candidates[1].id)
+        for name in [_ALL, *(names if len(names) > 1 else [])]:
+            rows = self.measured if name == _ALL else self.measured & (families == name)
+            performance, predicted = self.outcomes.performance[rows], routed.predicted[rows]
+            strong = int(performance.mean(axis=0).argmax())
+            pair = measure_pair(
+                performance, predicted[:, strong] - predicted[:, 1 - strong], ids=ids, strong=strong
+            )
+            if pair is not None:
+                found[name] = pair
+        return found

@@ -1,0 +1,159 @@
+"""Show benchmarks as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+from rich.text import Text
+
+from fusion_integrations.evaluation.baselines import BEST_SINGLE
+from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
+from fusion_integrations.evaluation.reliability import calibration_error
+from fusion_integrations.evaluation.table_parts import add_caption_line, make_table
+
+__all__ = ["render_benchmark"]
+
+_VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": "-", "too few queries": "too few"}
+
+
+def render_benchmark(reports: Sequence[BenchmarkReport]) -> list[Table]:
+    """Lay benchmarks out.
+
+    Args:
+        reports: One a log.
+
+    Returns:
+        One table of all logs, one of the heads behind it, then one of the scenarios a log with costs, and one
+        of the model pairs a log of two models.
+    """
+    return [
+        _summary(reports),
+        _heads(reports),
+        *(_scenarios(report) for report in reports if len(report.policies) > 1),
+        *(_pairs(report) for report in reports if any(row.head and row.head.pairs for row in report.rows)),
+    ]
+
+
+def _summary(reports: Sequence[BenchmarkReport]) -> Table:
+    table = make_table(
+        "Routers that learned from other queries",
+        text_columns=("strategy",),
+        number_columns=("performance", "gain over Best Single", "verdict", "left the\ndefault"),
+    )
+    for report in reports:
+        table.add_row(
+            Text(f"{report.name}: {report.n_queries} queries, {len(report.candidates)} LLMs", "bold")
+        )
+        for number, row in enumerate(report.rows):
+            following = report.rows[number + 1 : number + 2]
+            is_reference = row.strategy == BEST_SINGLE
+            table.add_row(
+                Text(f"  {row.strategy}"),
+                f"{row.first.performance:.3f}",
+                "" if is_reference else Text(str(row.first.gain)),
+                "" if is_reference else _VERDICTS[report.verdict(row)],
+                "" if row.head is None else f"{row.head.switch_share:.0%}",
+                end_section=not following or (row.head is None) != (following[0].head is None),
+            )
+    for report in reports:
+        add_caption_line(table, _facts(report))
+    return table
+
+
+def _heads(reports: Sequence[BenchmarkReport]) -> Table:
+    table = make_table(
+        "The heads behind them",
+        text_columns=("head",),
+        number_columns=(
+            "gain without margin",
+            "squared\nerror",
+            "calibration\nerror",
+            "seconds\nto train",
+        ),
+    )
+    for report in reports:
+        table.add_row(Text(report.name, "bold"))
+        heads = [(row.strategy, row.head) for row in report.rows if row.head is not None]
+        for number, (name, head) in enumerate(heads):
+            table.add_row(
+                Text(f"  {name}"),
+                Text(str(head.unbounded.gain)),
+                f"{head.mse:.4f}",
+                f"{calibration_error(head.reliability):.3f}",
+                f"{head.train_seconds:.0f}",
+                end_section=number == len(heads) - 1,
+            )
+    add_caption_line(
+        table,
+        "Without margin the best prediction is always taken. Errors are those of the predicted performance.",
+    )
+    return table
+
+
+def _facts(report: BenchmarkReport) -> str:
+    outcomes = "doubly robust estimates" if report.is_estimated else "looked up"
+    return (
+        f"{report.name}: {report.split}; routers learned from {report.answers} of the answers; outcomes are "
+        f"{outcomes}; {report.n_left_out} queries left out; {report.level:.0%} intervals, paired by query."
+    )
+
+
+def _scenarios(report: BenchmarkReport) -> Table:
+    weighing = list(report.policies)[1:]
+    table = make_table(
+        f"{report.name}: what performance costs",
+        text_columns=("strategy",),
+        number_columns=(
+            *(f"{name}:\nreward, gain over Best Single" for name in weighing),
+            "AIQ",
+            "cost at\nBest Single",
+        ),
+    )
+    for row in report.rows:
+        curve = row.head.cost_quality if row.head else None
+        share = None if curve is None else curve.cost_at_best_single
+        table.add_row(
+            Text(row.strategy),
+            *(
+                Text(f"{row.scenarios[name].reward:.3f}  {row.scenarios[name].gain}", justify="right")
+                for name in weighing
+            ),
+            "" if curve is None else f"{curve.aiq:.3f}",
+            "" if curve is None else "not reached" if share is None else f"{share:.0%}",
+        )
+    weights = ", ".join(f"{name} {report.policies[name]['cost_weight']:g}" for name in weighing)
+    add_caption_line(
+        table,
+        f"Cost weights: {weights}. AIQ is the mean performance over budgets from the cheapest to the dearest "
+        "LLM. The last column is the cost, relative to Best Single, at which the cost-quality curve reaches "
+        "its performance.",
+    )
+    return table
+
+
+def _pairs(report: BenchmarkReport) -> Table:
+    heads = [row for row in report.rows if row.head and row.head.pairs]
+    families = list(heads[0].head.pairs) if heads[0].head else []
+    table = make_table(
+        f"{report.name}: which queries need the stronger model",
+        text_columns=("head",),
+        number_columns=tuple(f"{family}:\nAPGR  CPT50  CPT80" for family in families),
+    )
+    for row in heads:
+        pairs = row.head.pairs if row.head else {}
+        table.add_row(
+            Text(row.strategy),
+            *(
+                f"{pairs[name].apgr:.3f}  {pairs[name].cpt_50:.0%}  {pairs[name].cpt_80:.0%}"
+                if name in pairs
+                else ""
+                for name in families
+            ),
+        )
+    add_caption_line(
+        table,
+        "APGR: share of the gap between the models recovered, over all shares of calls to the stronger one; "
+        "random routing has 0.5. CPT50: share of such calls that recovers half of the gap.",
+    )
+    return table

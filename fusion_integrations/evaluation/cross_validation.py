@@ -1,0 +1,134 @@
+"""Route every query of a log by a router that learned from other queries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from fusion_integrations.evaluation.splitting import Mask, hide_answers
+from fusion_integrations.protocols import Embedder, FloatArray
+from fusion_integrations.query_level.decision import choose
+from fusion_integrations.query_level.heads import named_head
+from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.router_config import RouterTrainingArguments
+from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.query_level.router_trainer import RouterTrainer
+
+__all__ = ["CURVE_WEIGHTS", "Answers", "RoutedQueries", "route_by_others"]
+
+Answers = float | Literal["one"]
+
+# Cost weights of the cost-quality curve: dense at both ends, where rewards are all but one thing.
+CURVE_WEIGHTS = (
+    *(0.0, 0.003, 0.006, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3),
+    *(0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RoutedQueries:
+    """What routers of one kind did with n queries, each by the router that had not seen it.
+
+    Attributes:
+        predicted: (n, k) expected performance.
+        chosen: By policy name, (n,) chosen column; -1 where no router predicted the query.
+        switched: (n,) whether the default was left under the first policy.
+        curve: (w, n) choice at each of `CURVE_WEIGHTS`, without margin; w is 0 where cost is unknown.
+        seconds: Time that training took, all routers together.
+    """
+
+    predicted: FloatArray
+    chosen: dict[str, npt.NDArray[np.intp]]
+    switched: npt.NDArray[np.bool_]
+    curve: npt.NDArray[np.intp]
+    seconds: float
+
+
+def route_by_others(
+    head: str,
+    *,
+    frame: pl.DataFrame,
+    dataset: RouterDataset,
+    parts: Sequence[tuple[Mask, Mask]],
+    embedder: Embedder,
+    policies: dict[str, RoutingPolicy],
+    answers: Answers = 1.0,
+    n_threads: int = 2,
+    seed: int = 0,
+) -> RoutedQueries:
+    """Train a router a part and let it route the part it did not see.
+
+    Args:
+        head: Name of the head.
+        frame: The logs.
+        dataset: The same logs, pivoted: n queries, k candidates.
+        parts: Masks (n,) of training and predicted queries.
+        embedder: The routers' embedder.
+        policies: What to decide by, by name.
+        answers: Which of the training answers the routers may learn from; see `hide_answers`.
+        n_threads: CPU threads of training.
+        seed: Seed of training and hiding.
+
+    Returns:
+        The routed queries; errors as in `RouterTrainer.train`.
+    """
+    n, k = dataset.performance.shape
+    knows_cost = bool(np.isfinite(dataset.cost_usd).any())
+    predicted = np.full((n, k), np.nan, dtype=np.float32)
+    chosen = {name: np.full(n, -1, dtype=np.intp) for name in policies}
+    switched = np.zeros(n, dtype=np.bool_)
+    curve = np.full((len(CURVE_WEIGHTS) if knows_cost else 0, n), -1, dtype=np.intp)
+    kept = hide_answers((n, k), share=answers, seed=seed)
+    arguments = RouterTrainingArguments(head=named_head(head), n_threads=n_threads, seed=seed)
+    seconds = 0.0
+    for train, test in parts:
+        start = time.perf_counter()
+        logs = frame if answers == 1.0 else _kept_rows(frame, dataset, kept)
+        router = _train(arguments, logs, dataset, train, embedder=embedder)
+        seconds += time.perf_counter() - start
+        prediction = router.predict(
+            [text for text, wanted in zip(dataset.texts, test, strict=True) if wanted]
+        )
+        predicted[test] = prediction.performance
+        for name, policy in policies.items():
+            choice = choose(prediction, policy, basis=router.basis)
+            chosen[name][test] = choice.chosen
+            if name == next(iter(policies)):
+                switched[test] = choice.chosen != choice.default
+        if knows_cost and router.basis.cost_scale_usd is not None:
+            for number, weight in enumerate(CURVE_WEIGHTS):
+                policy = RoutingPolicy(cost_weight=weight, margin_z=0.0)
+                curve[number, test] = choose(prediction, policy, basis=router.basis).chosen
+    return RoutedQueries(predicted=predicted, chosen=chosen, switched=switched, curve=curve, seconds=seconds)
+
+
+def _train(
+    arguments: RouterTrainingArguments,
+    logs: pl.DataFrame,
+    dataset: RouterDataset,
+    train: Mask,
+    *,
+    embedder: Embedder,
+) -> RouterModel:
+    wanted = pl.Series([query_id for query_id, is_in in zip(dataset.query_ids, train, strict=True) if is_in])
+    part = logs.filter(pl.col("query_id").is_in(wanted.implode()))
+    return RouterTrainer(arguments, embedder=embedder).train(part, candidates=dataset.candidates)
+
+
+def _kept_rows(frame: pl.DataFrame, dataset: RouterDataset, kept: Mask) -> pl.DataFrame:
+    rows, columns = np.nonzero(kept)
+    ids = [candidate.id for candidate in dataset.candidates]
+    wanted = pl.DataFrame(
+        {
+            "query_id": [dataset.query_ids[row] for row in rows],
+            "candidate_id": [ids[column] for column in columns],
+        }
+    )
+    return frame.join(wanted, on=["query_id", "candidate_id"], how="semi")

@@ -1,0 +1,99 @@
+"""Read tables of who scored what: one row a query and LLM, the form benchmarks are shared in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+
+from fusion_integrations.errors import LogSchemaError
+from fusion_integrations.logs.frame import LOG_SCHEMA
+
+__all__ = ["read_score_table", "score_tables_in"]
+
+# Column of the table -> column of the logs. The first four must be there, all others may be.
+_COLUMNS = {
+    "query_id": "query_id",
+    "query": "query_text",
+    "llm": "candidate_id",
+    "performance": "performance",
+    "task": "task",
+    "cost": "cost_usd",
+    "cost_usd": "cost_usd",
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "latency_s": "latency_s",
+    "propensity": "propensity",
+    "judge_score": "judge_score",
+}
+_REQUIRED = ("query_id", "query", "llm", "performance")
+
+
+def score_tables_in(folder: str | Path) -> list[Path]:
+    """List the tables of a folder.
+
+    Args:
+        folder: A folder of Parquet files, or one such file.
+
+    Returns:
+        The files, sorted by name.
+
+    Raises:
+        LogSchemaError: If there is none.
+    """
+    place = Path(folder)
+    found = [place] if place.is_file() else sorted(place.glob("*.parquet"))
+    if not found:
+        message = f"'{folder}' holds no .parquet file. Pass a folder of tables with the columns {_REQUIRED}."
+        raise LogSchemaError(message)
+    return found
+
+
+def read_score_table(path: str | Path) -> pl.DataFrame:
+    """Read one table as logs.
+
+    Args:
+        path: A Parquet file with the columns query_id, query, llm and performance (in [0, 1]), and any of
+            task, cost or cost_usd (USD a call), input_tokens, output_tokens, latency_s, propensity and
+            judge_score. Other columns are not read. Rows without a performance are left out.
+
+    Returns:
+        A frame in `LOG_SCHEMA`; an LLM is a model candidate in direct mode.
+
+    Raises:
+        LogSchemaError: If the file cannot be read, lacks a column, or a column is of another type.
+    """
+    try:
+        names = pl.read_parquet_schema(path).keys()
+        present = [name for name in _COLUMNS if name in names]
+        table = pl.read_parquet(path, columns=present)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LogSchemaError(f"'{path}' cannot be read as Parquet: {error}") from error
+    missing = [name for name in _REQUIRED if name not in present]
+    if missing:
+        message = f"'{path}' lacks the columns {missing}. It has {sorted(names)}; rename what they are."
+        raise LogSchemaError(message)
+    renamed: Mapping[str, str] = {name: _COLUMNS[name] for name in present}
+    if len(set(renamed.values())) < len(renamed):
+        raise LogSchemaError(f"'{path}' has both 'cost' and 'cost_usd'. Keep one.")
+    try:
+        return (
+            table.rename(renamed)
+            .cast({renamed[name]: LOG_SCHEMA[renamed[name]] for name in present})
+            .filter(pl.col("performance").is_not_null() & pl.col("performance").is_not_nan())
+            .with_row_index("_row")
+            .with_columns(
+                pl.col("candidate_id").alias("model"),
+                pl.lit("direct").alias("prompt_mode"),
+                pl.col("_row").cast(pl.String).alias("record_id"),
+                *(
+                    pl.lit(None, dtype=wanted).alias(name)
+                    for name, wanted in LOG_SCHEMA.items()
+                    if name not in {*renamed.values(), "model", "prompt_mode", "record_id"}
+                ),
+            )
+            .select(LOG_SCHEMA.names())
+        )
+    except pl.exceptions.PolarsError as error:
+        raise LogSchemaError(f"'{path}' has a column of another type than expected: {error}") from error
