@@ -11,8 +11,8 @@ from datetime import datetime
 from fusion_integrations.collection.asking import Outcome, may_be_billed
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.text import storable_text
-from fusion_integrations.scoring.metrics import METRICS, score
-from fusion_integrations.types import Candidate, Completion, PriceTable
+from fusion_integrations.scoring.metrics import find_metric, score
+from fusion_integrations.types import Candidate, Completion, PriceTable, query_text
 
 __all__ = ["RecordMaker", "score_of"]
 
@@ -109,15 +109,21 @@ def score_of(record: LogRecord) -> Score | None:
     if record.response is None or record.metric is None or record.reference is None:
         return None
     try:
-        value = score(record.response, metric=record.metric, reference=record.reference)
+        metric = find_metric(record.metric)
+        value = score(
+            record.response,
+            metric=record.metric,
+            reference=record.reference,
+            query=query_text(record.messages),
+        )
     except Exception:  # the answer was paid for and scores can be added later
         logger.warning("Metric %s failed on record %s.", record.metric, record.record_id, exc_info=True)
         return None
     return Score(
         record_id=record.record_id,
         kind="performance",
-        scorer=record.metric,
-        version=METRICS[record.metric].version,
+        scorer=metric.name,
+        version=metric.version,
         value=value,
         created_at=record.created_at,
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from fusion_integrations.collection.asking import Outcome
 from fusion_integrations.collection.collected_records import RecordMaker, score_of
 from fusion_integrations.collection.planned_calls import CandidatePlan
-from fusion_integrations.logs.schema import Score
+from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.store import LogStore
 
 __all__ = ["CollectionProgress", "CollectionReport", "CollectionRun", "ProgressCallback"]
@@ -61,7 +62,7 @@ class CollectionReport:
 
 
 class CollectionRun:
-    """One run: what is stored, counted and told of it. One call at a time.
+    """One run: what is stored, counted and told of it. Threads may share it.
 
     Args:
         plans: What is asked.
@@ -79,6 +80,7 @@ class CollectionRun:
         on_progress: ProgressCallback | None,
     ) -> None:
         self.report = CollectionReport(n_skipped=sum(plan.n_known for plan in plans))
+        self._adding = threading.Lock()
         self._store = store
         self._maker = maker
         self._on_progress = on_progress
@@ -98,17 +100,22 @@ class CollectionRun:
                 scores.append(score)
             elif record.metric is not None:
                 n_unscored += 1
-        self._store.add([record for each in records for record in each], scores)
+        with self._adding:  # scoring may take long, and several threads may score at once
+            self._store.add([record for each in records for record in each], scores)
+            self._count(outcomes[0].call.candidate.id, answers, n_calls=len(outcomes), n_unscored=n_unscored)
+
+    def _count(
+        self, candidate_id: str, answers: Sequence[LogRecord], *, n_calls: int, n_unscored: int
+    ) -> None:
         costs = [record.cost_usd for record in answers]
         self.report = replace(
             self.report,
             n_done=self.report.n_done + len(answers),
-            n_failed=self.report.n_failed + len(outcomes) - len(answers),
+            n_failed=self.report.n_failed + n_calls - len(answers),
             n_unscored=self.report.n_unscored + n_unscored,
             cost_usd=_sum_known([self.report.cost_usd, *costs]),
         )
-        candidate_id = outcomes[0].call.candidate.id
-        self._n_done[candidate_id] += len(outcomes)
+        self._n_done[candidate_id] += n_calls
         self._cost_usd[candidate_id] = _sum_known([self._cost_usd[candidate_id], *costs])
         self.tell(candidate_id)
 

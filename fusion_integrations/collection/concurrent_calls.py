@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fusion_integrations.collection.asking import Asker, NotAskedError, Outcome
 from fusion_integrations.collection.call_limits import CallLimits, CallPace
@@ -32,7 +32,7 @@ def call_concurrently(
         asker: Makes them.
         limits: By candidate id.
         stop: Is set to end early.
-        on_outcome: Told of every outcome, on the thread that made the call, never two at a time.
+        on_outcome: Told of every outcome, on the thread that made the call.
 
     Returns:
         How many calls were not made, for lack of budget.
@@ -71,7 +71,6 @@ class _Work:
     stop: threading.Event
     on_outcome: Callable[[Outcome], None]
     failure: BaseException | None = None
-    _handing_over: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, calls: deque[PlannedCall], limits: CallLimits, pace: CallPace) -> None:
         """Make calls until there are none, or no more may be made."""
@@ -86,8 +85,7 @@ class _Work:
                 except NotAskedError:
                     calls.append(call)
                     return
-                with self._handing_over:
-                    self.on_outcome(outcome)
+                self.on_outcome(outcome)
         except BaseException as error:  # it belongs to the thread that waits for this one
             self.failure = self.failure or error
             self.stop.set()

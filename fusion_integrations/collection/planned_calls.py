@@ -137,5 +137,5 @@ def distinct_queries(queries: Sequence[Query]) -> list[Query]:
             )
             raise LogSchemaError(message)
         if query.metric is not None and query.reference is not None:
-            score("", metric=query.metric, reference=query.reference)
+            score("", metric=query.metric, reference=query.reference, query=query.text)
     return list(by_id.values())
