@@ -56,6 +56,7 @@ class HeadName(StrEnum):
     """Heads of a router; an enumeration for the same reason."""
 
     CLUSTER = "cluster"
+    EXPERTS = "experts"
     KNN = "knn"
     LINEAR = "linear"
     SVM = "svm"
