@@ -357,20 +357,26 @@ def _explain(
 
 
 def _ranking(row: int, choice: Choice, prediction: Prediction) -> tuple[RankedCandidate, ...]:
-    performance, se = prediction.performance[row], prediction.performance_se[row]
-    order = np.argsort(-choice.rewards[row], kind="stable")
+    order = np.argsort(-choice.rewards[row], kind="stable").tolist()
+    # As Python numbers all at once: one array element after the other costs more than the decision itself.
+    performance, se = prediction.performance[row].tolist(), prediction.performance_se[row].tolist()
+    cost, rewards, excluded = (
+        choice.cost_usd[row].tolist(),
+        choice.rewards[row].tolist(),
+        choice.excluded[row],
+    )
     return tuple(
         RankedCandidate(
             candidate_id=prediction.candidates[column].id,
-            performance=float(performance[column]),
-            performance_se=float(se[column]),
-            cost_usd=_or_none(choice.cost_usd[row, column]),
-            reward=None if choice.excluded[row, column] else float(choice.rewards[row, column]),
-            excluded=choice.excluded[row, column] or None,
+            performance=performance[column],
+            performance_se=se[column],
+            cost_usd=_or_none(cost[column]),
+            reward=None if excluded[column] else rewards[column],
+            excluded=excluded[column] or None,
         )
         for column in order
     )
 
 
 def _or_none(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return None if math.isnan(value) else float(value)

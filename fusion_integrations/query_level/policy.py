@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -70,7 +71,7 @@ class RoutingPolicy:
             "required_capabilities": sorted(self.required_capabilities),
         }
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of the policy, for logs; equal policies have the same."""
         # repr, because JSON has no infinity; of floats, because the equal 1, 1.0 and NumPy's 1.0 print apart.

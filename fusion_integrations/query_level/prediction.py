@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -31,16 +32,21 @@ class Prediction:
     output_tokens: FloatArray
     logged_cost_usd: FloatArray
 
-    @property
+    # Computed once: explaining the decisions of n queries reads both for every row. Read-only, as the rest
+    # of a prediction is meant to be.
+    @cached_property
     def performance(self) -> FloatArray:
         """(n, k) expected performance, the mean of the members."""
         mean: FloatArray = self.performance_members.mean(axis=0, dtype=np.float32)
+        mean.flags.writeable = False
         return mean
 
-    @property
+    @cached_property
     def performance_se(self) -> FloatArray:
         """(n, k) standard error of `performance`; see `_jackknife_se`."""
-        return _jackknife_se(self.performance_members)
+        se = _jackknife_se(self.performance_members)
+        se.flags.writeable = False
+        return se
 
     def paired_gain_se(self, base: np.ndarray) -> FloatArray:
         """Give the standard error of each candidate's predicted gain over a base candidate.
@@ -53,8 +59,8 @@ class Prediction:
         Returns:
             Array (n, k), float32, 0 at the base itself.
         """
-        of_base = np.take_along_axis(self.performance_members, base[None, :, None], axis=2)
-        return _jackknife_se(self.performance_members - of_base)
+        of_base = self.performance_members[:, np.arange(len(base)), base]
+        return _jackknife_se(self.performance_members - of_base[:, :, None])
 
     def cost_usd(self, prices: PriceTable | None) -> FloatArray:
         """Give the expected cost of each call.
