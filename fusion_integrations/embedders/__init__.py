@@ -6,6 +6,7 @@ its kind is made.
 
 from fusion_integrations.embedders.hash_embedder import HashEmbedder
 from fusion_integrations.embedders.loading import EMBEDDER_NAMES, check_identity, load_embedder
+from fusion_integrations.embedders.micro_batching import MicroBatchingEmbedder
 from fusion_integrations.embedders.minilm_onnx import OnnxMiniLMEmbedder
 from fusion_integrations.embedders.minilm_torch import SentenceTransformerEmbedder
 from fusion_integrations.embedders.wordllama_static import WordLlamaEmbedder
@@ -13,6 +14,7 @@ from fusion_integrations.embedders.wordllama_static import WordLlamaEmbedder
 __all__ = [
     "EMBEDDER_NAMES",
     "HashEmbedder",
+    "MicroBatchingEmbedder",
     "OnnxMiniLMEmbedder",
     "SentenceTransformerEmbedder",
     "WordLlamaEmbedder",
