@@ -163,7 +163,7 @@ def _unseen_performance(
     folds: npt.NDArray[np.int64],
     arguments: RouterTrainingArguments,
 ) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return what the chosen, the default and the best predicted candidate reached, each decided out of fold."""
+    """Return what the chosen, default and best predicted candidates reached, each decided out of fold."""
     routed, single, predicted = (np.empty(len(dataset)) for _ in range(3))
     trainer = RouterTrainer(arguments, embedder=embedder)
     for fold in np.unique(folds):
