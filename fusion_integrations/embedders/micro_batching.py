@@ -20,9 +20,10 @@ class MicroBatchingEmbedder:
     with others whose texts are of like length. A caller who comes alone does not wait. The thread of a caller
     does the work: there are no threads to start or stop, and nothing to close.
 
-    It pays for torch, which spends milliseconds a call beside computing: with 8 callers on 2 cores it serves
-    more of them, the faster half more slowly. For onnxruntime on a CPU a run of many texts is no faster than
-    as many runs, and it gains nothing; `benchmarks/README.md` has the numbers.
+    What it gains is mostly the slowest calls: one long text no longer holds up many short ones. It raises
+    throughput where a call has a high fixed cost, as with torch. onnxruntime on a CPU embeds many texts in one
+    run no faster than in as many runs, so there throughput stays. Measure with your own load;
+    `benchmarks/README.md` has ours.
 
     Args:
         embedder: What embeds; several threads must be able to use it at once if `n_runs` is above 1.
