@@ -20,10 +20,9 @@ class MicroBatchingEmbedder:
     with others whose texts are of like length. A caller who comes alone does not wait. The thread of a caller
     does the work: there are no threads to start or stop, and nothing to close.
 
-    What it gains is mostly the slowest calls: one long text no longer holds up many short ones. It raises
-    throughput where a call has a high fixed cost, as with torch. onnxruntime on a CPU embeds many texts in one
-    run no faster than in as many runs, so there throughput stays. Measure with your own load;
-    `benchmarks/README.md` has ours.
+    What it gains is the slowest calls: one long text no longer holds up many short ones. Throughput may rise
+    where a call has a high fixed cost, as with torch; onnxruntime on a CPU embeds many texts in one run no
+    faster than one by one. For static and hashed vectors it only costs. `benchmarks/README.md` has numbers.
 
     Args:
         embedder: What embeds; several threads must be able to use it at once if `n_runs` is above 1.

