@@ -15,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fusion_integrations.logs.frame import LOG_SCHEMA
-from fusion_integrations.protocols import EmbedderIdentity
+from fusion_integrations.protocols import EmbedderIdentity, FloatArray
 from fusion_integrations.query_level.heads import head_config
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
@@ -41,6 +42,32 @@ SIZES = (
     (10_000, 40, 40),
 )
 HEADS = ("cluster", "linear", "knn", "stack")
+
+
+class GivenEmbedder:
+    """Looks vectors up, as if a service had embedded the log: the text of query i ends in i.
+
+    Args:
+        centers: (n, 384) where the vector of each query lies but for noise.
+    """
+
+    def __init__(self, centers: FloatArray) -> None:
+        self._centers = centers
+        self._noise = 2 * np.random.default_rng(1).normal(size=(4096, DIMENSIONS)).astype(np.float32)
+
+    @property
+    def identity(self) -> EmbedderIdentity:
+        """Made up."""
+        return EmbedderIdentity(
+            name="given", engine="table", precision="fp32", dimensions=DIMENSIONS, max_tokens=256
+        )
+
+    def embed(self, texts: Sequence[str]) -> FloatArray:
+        """Give (n, 384) unit vectors; what is no query gets some vector."""
+        rows = np.array([int(text.rsplit(" ", 1)[1]) if text[-1].isdigit() else 0 for text in texts], int)
+        vectors = self._centers[rows] + self._noise[rows % len(self._noise)]
+        unit: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return unit
 
 
 def main() -> None:
@@ -113,19 +140,7 @@ def measure(
     n_new = 2_000
     task = rng.integers(N_TASKS, size=n_queries + n_new)
 
-    class GivenEmbedder:
-        """Looks vectors up: the text of query i ends in i."""
-
-        identity = EmbedderIdentity(
-            name="given", engine="table", precision="fp32", dimensions=DIMENSIONS, max_tokens=256
-        )
-
-        def embed(self, texts: list[str]) -> np.ndarray:
-            rows = [int(text.rsplit(" ", 1)[1]) if text[-1].isdigit() else 0 for text in texts]
-            noise = np.random.default_rng(1).normal(size=(len(rows), DIMENSIONS)).astype(np.float32)
-            vectors = centers[task[rows]] + 2 * noise
-            return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
+    embedder = GivenEmbedder(centers[task])
     words = np.array(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta"])
     texts = [
         f"{a} {b} query number {i}" for i, (a, b) in enumerate(words[rng.integers(8, size=(n_queries, 2))])
@@ -157,7 +172,7 @@ def measure(
     frame = frame.with_columns(pl.lit(None, dtype=wanted).alias(name) for name, wanted in missing.items())
     arguments = RouterTrainingArguments(head=head_config(head), n_threads=n_threads)
     start = time.perf_counter()
-    router = RouterTrainer(arguments, embedder=GivenEmbedder()).train(frame)
+    router = RouterTrainer(arguments, embedder=embedder).train(frame)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     new = np.arange(n_queries, n_queries + n_new)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.query_level.text_features import (
     _PATTERNS,
     TEXT_FEATURES,
-    TEXT_FEATURES_VERSION,
     text_features,
 )
 
@@ -140,5 +140,31 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join))
 def test_features_of_any_text_are_those_of_the_plain_definition(text):
-    assert TEXT_FEATURES_VERSION == 1
-    np.testing.assert_array_equal(text_features([text])[0], np.array(plainly(text), dtype=np.float32))
+    features = text_features([text], version=1)[0]
+    np.testing.assert_array_equal(features, np.array(plainly(text), dtype=np.float32))
+    np.testing.assert_array_equal(text_features([text])[0, :30], features)
+
+
+def test_features_of_numbers_by_hand():
+    # 9 words: two numbers, one with a decimal point, the largest 1,250; "times", "left", "more than", one comma.
+    text = "He left more than 1,250 dollars, 2.5 times his"
+    found = dict(zip(TEXT_FEATURES[30:], text_features([text])[0, 30:].tolist(), strict=True))
+    expected = {
+        "log_largest_number": np.log1p(1250) / 10,
+        "decimal_rate": 1 / 3,
+        "ratio_word_rate": 1 / 3,
+        "exchange_word_rate": 1 / 3,
+        "comparison_rate": 1 / 3,
+        "comma_rate": 2 / 3 / 2,
+    }
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["9" * 100_000, "1," * 50_000, "1.1." * 20_000, "\u0663\u0664"])
+def test_numbers_of_any_length_are_finite(text):
+    assert np.isfinite(text_features([text])).all()
+
+
+def test_features_of_an_unknown_version_refuse():
+    with pytest.raises(InvalidPolicyError, match="no version 3"):
+        text_features(["any"], version=3)
