@@ -156,6 +156,7 @@ class BenchmarkReport:
         answers: Which training answers the heads saw, in words.
         candidates: Mean performance by candidate id.
         candidate_costs: Mean USD a call by candidate id; None where unknown.
+        candidate_tasks: Mean performance by candidate id and task.
         tasks: Number of queries by task.
         n_queries: Queries measured on.
         n_groups: Groups of near-duplicates among them.
@@ -173,6 +174,7 @@ class BenchmarkReport:
     answers: str
     candidates: Mapping[str, float]
     candidate_costs: Mapping[str, float | None]
+    candidate_tasks: Mapping[str, Mapping[str, float]]
     tasks: Mapping[str, int]
     n_queries: int
     n_groups: int
@@ -200,6 +202,7 @@ class BenchmarkReport:
             **vars(self),
             "candidates": dict(self.candidates),
             "candidate_costs": dict(self.candidate_costs),
+            "candidate_tasks": {name: dict(means) for name, means in self.candidate_tasks.items()},
             "tasks": dict(self.tasks),
             "policies": {name: dict(policy) for name, policy in self.policies.items()},
             "rows": [row.to_json() | {"verdict": self.verdict(row)} for row in self.rows],
