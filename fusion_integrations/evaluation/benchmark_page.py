@@ -110,28 +110,24 @@ def _facts(report: BenchmarkReport) -> list[str]:
 
 
 def _strategies(report: BenchmarkReport) -> Html:
-    rows = [
-        (
-            row.strategy,
-            f"{row.first.performance:.3f}",
-            "reference" if row.strategy == BEST_SINGLE else str(row.first.gain),
-            "" if row.strategy == BEST_SINGLE else _verdict(report.verdict(row)),
-            cost_text(row.first.cost_usd),
-            "" if row.head is None else f"{row.head.switch_share:.0%}",
-        )
-        for row in report.rows
-    ]
-    headings = (
-        "Strategy",
-        "Performance",
-        f"Gain over {BEST_SINGLE}",
-        "Verdict",
-        "USD per 1000 calls",
-        "Left the default",
-    )
+    columns = {
+        "Strategy": [row.strategy for row in report.rows],
+        "Performance": [f"{row.first.performance:.3f}" for row in report.rows],
+        f"Gain over {BEST_SINGLE}": [
+            "reference" if row.strategy == BEST_SINGLE else str(row.first.gain) for row in report.rows
+        ],
+        "Verdict": [
+            "" if row.strategy == BEST_SINGLE else _verdict(report.verdict(row)) for row in report.rows
+        ],
+        "Left the default": [
+            "" if row.head is None else f"{row.head.switch_share:.0%}" for row in report.rows
+        ],
+    }
+    if _has_costs(report):
+        columns["USD per 1000 calls"] = [cost_text(row.first.cost_usd) for row in report.rows]
     compared = [row for row in report.rows if row.head is not None or row.strategy == BEST_PER_TASK]
     gains = {row.strategy: row.first.gain for row in compared}
-    whole = table("Strategies", headings, rows)
+    whole = table("Strategies", list(columns), list(zip(*columns.values(), strict=True)))
     heads = [row.strategy for row in _heads(report)]
     words = "; ".join(f"{name} {gain}" for name, gain in gains.items())
     return joined(
@@ -153,6 +149,10 @@ def _strategies(report: BenchmarkReport) -> Html:
     )
 
 
+def _has_costs(report: BenchmarkReport) -> bool:
+    return any(cost is not None for cost in report.candidate_costs.values())
+
+
 def _verdict(verdict: Verdict) -> Html:
     return element("span", verdict, class_=verdict if verdict in ("better", "worse") else None)
 
@@ -163,7 +163,7 @@ def _costs(report: BenchmarkReport) -> Html:
         for name, cost in report.candidate_costs.items()
         if cost is not None
     }
-    if not candidates:
+    if not _has_costs(report):
         return element("p", "The log has no costs.")
     baselines = {
         row.strategy: (row.first.cost_usd, row.first.performance)
@@ -344,18 +344,18 @@ def _pairs(report: BenchmarkReport) -> Html:
 
 
 def _candidates(report: BenchmarkReport) -> Html:
-    rows = [
-        (
-            name,
-            f"{performance:.3f}",
-            cost_text(report.candidate_costs[name]),
-            *(f"{row.candidate_shares.get(name, 0.0):.0%}" for row in report.rows),
-        )
-        for name, performance in sorted(report.candidates.items(), key=lambda item: -item[1])
-    ]
-    headings = ("LLM", "Performance", "USD per 1000 calls", *(row.strategy for row in report.rows))
+    ranked = sorted(report.candidates, key=lambda name: -report.candidates[name])
+    columns = {
+        "LLM": ranked,
+        "Performance": [f"{report.candidates[name]:.3f}" for name in ranked],
+    }
+    if _has_costs(report):
+        columns["USD per 1000 calls"] = [cost_text(report.candidate_costs[name]) for name in ranked]
+    for row in report.rows:
+        columns[row.strategy] = [f"{row.candidate_shares.get(name, 0.0):.0%}" for name in ranked]
+    rows = list(zip(*columns.values(), strict=True))
     return joined(
-        table("LLMs, and the share of queries that each strategy sends to them", headings, rows),
+        table("LLMs, and the share of queries that each strategy sends to them", list(columns), rows),
         sentences(["Shares are those under the first policy, where performance alone counts."]),
     )
 

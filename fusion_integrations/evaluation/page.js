@@ -21,14 +21,20 @@
     const data = figure.data.filter(({ strategy }) => !strategy || heads.has(strategy));
     const isNarrow = plot.clientWidth < 560;
     if (isNarrow) for (const trace of data) trace.mode = trace.mode.replace("+text", ""); // no room for labels
+    const isRound = Boolean(figure.layout.polar); // its labels stand outside, where Plotly leaves them no room
+    const legendPlace = isRound
+      ? { y: -0.12, yanchor: "top" }
+      : { y: 0, yref: "container", yanchor: "bottom" };
+    const side = isRound ? 80 : 16;
+    const margin = { l: side, r: side, t: isRound ? 40 : 24, b: 16 };
     const layout = {
       ...figure.layout,
       paper_bgcolor: "--plain",
       plot_bgcolor: "--plain",
       font: { color: "--text", family: "system-ui, sans-serif", size: isNarrow ? 11 : 13 },
       hoverlabel: { bgcolor: "--back", bordercolor: "--muted", font: { color: "--text" } },
-      legend: { orientation: "h", y: 0, yref: "container", yanchor: "bottom", itemclick: false, itemdoubleclick: false },
-      margin: isNarrow ? { l: 8, r: 8, t: 24, b: 8 } : { l: 16, r: 24, t: 32, b: 16 },
+      legend: { orientation: "h", itemclick: false, itemdoubleclick: false, ...legendPlace },
+      margin,
       dragmode: false,
     };
     return Plotly.react(plot, themed(data), themed(layout), { displayModeBar: false, responsive: true });

@@ -59,7 +59,6 @@ def gain_figure(gains: Mapping[str, Interval], *, heads: Sequence[str]) -> Figur
                 "type": "scatter",
                 "mode": "markers",
                 "name": names[number],
-                "strategy": strategy if strategy in heads else None,
                 "x": [gain.mean],
                 "y": [names[number]],
                 "error_x": _error(gain.low, gain.mean, gain.high, color=_color(strategy, heads)),
@@ -104,7 +103,7 @@ def cost_figure(
     is_log = min(costs) > 0 and max(costs) > _LOG_RATIO * min(costs)
     best_first = sorted(candidates, key=lambda name: -candidates[name][1])
     labels = place_labels(
-        baselines | {name: candidates[name] for name in best_first},
+        {**baselines, **{name: candidates[name] for name in best_first}},
         obstacles=[point for curve in curves.values() for point in curve],
         is_log=is_log,
     )

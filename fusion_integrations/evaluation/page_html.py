@@ -78,7 +78,10 @@ def table(
         for cells in rows
     ]
     whole = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", joined(*body))
+        "table",
+        element("caption", element("span", caption)),
+        element("thead", head),
+        element("tbody", joined(*body)),
     )
     return element("div", whole, class_="scroll", role="region", aria_label=caption, tabindex=0)
 
