@@ -27,9 +27,9 @@ _Answers = Mapping[tuple[str, str], "_Answer"]
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
-    """The answers of one candidate to one query: means, and the text of the first; None where unknown."""
+    """The scored answers of one candidate to one query: means, and the text of the first; None: unknown."""
 
-    performance: float | None
+    performance: float
     cost_usd: float | None
     input_tokens: int | None
     output_tokens: int | None
@@ -82,8 +82,8 @@ def export_llmrouterbench(
     Args:
         report: A benchmark that holds all its queries (`n_shown=None`).
         frame: The log it measured on, in `LOG_SCHEMA`.
-        folder: Where to write `<log>/<task>/test/<model>/<task>-test-<model>-<time>.json`; `<folder>/<log>` is
-            a results folder of LLMRouterBench. A head is the model `fusion-<head>`; queries without a task
+        folder: Where to write `<log>/<task>/test/<model>/<task>-test-<model>-<time>.json`; each `<log>`
+            folder is a results folder of LLMRouterBench. A head is the model `fusion-<head>`; queries without a task
             form one of the log's name.
         now: The time in the file names, by which LLMRouterBench finds the newest.
 
@@ -101,9 +101,8 @@ def export_llmrouterbench(
         README and `data_collector/storage.py`.
     """
     queries, answers, texts = _queries(report), _answers(frame), _texts(frame)
-    models = {
-        candidate: dict.fromkeys((q.query_id for q in queries), candidate) for candidate in report.candidates
-    }
+    ids = [query.query_id for query in queries]
+    models = {candidate: dict.fromkeys(ids, candidate) for candidate in report.candidates}
     for head in _heads(report):
         if (name := f"fusion-{head}") in models:
             raise InvalidPolicyError(f"'{name}' is a candidate and would be the name of a head. Rename it.")
@@ -111,14 +110,12 @@ def export_llmrouterbench(
         _check_scored(head, models[name], answers)
     written = []
     for task in sorted({query.task or report.name for query in queries}):
-        of_task = [query for query in queries if (query.task or report.name) == task]
+        of_task = [query.query_id for query in queries if (query.task or report.name) == task]
         for model, chosen in models.items():
             records = [
-                _record(
-                    number, query, chosen=chosen[query.query_id], text=texts[query.query_id], answers=answers
-                )
-                for number, query in enumerate(of_task, start=1)
-                if (query.query_id, chosen[query.query_id]) in answers
+                _record(number, query_id, chosen=chosen[query_id], text=texts[query_id], answers=answers)
+                for number, query_id in enumerate(of_task, start=1)
+                if (query_id, chosen[query_id]) in answers
             ]
             if records:
                 parts = [_file_name(part) for part in (task, _SPLIT, model)]
@@ -193,14 +190,14 @@ def _check_scored(head: str, chosen: Mapping[str, str], answers: _Answers) -> No
     missing = sum(cell not in answers for cell in chosen.items())
     if missing:
         message = (
-            f"Head '{head}' chose {missing} of {len(chosen)} answers that were never scored, and LLMRouterBench "
-            "has a score for each. Export from logs in which every LLM answered every query."
+            f"Head '{head}' chose {missing} of {len(chosen)} unscored answers; LLMRouterBench has "
+            "a score for each. Export from logs in which every LLM answered every query."
         )
         raise NotEnoughLogsError(message)
 
 
-def _record(number: int, query: QueryOutcome, *, chosen: str, text: str, answers: _Answers) -> dict[str, Any]:
-    answer = answers[query.query_id, chosen]
+def _record(number: int, query_id: str, *, chosen: str, text: str, answers: _Answers) -> dict[str, Any]:
+    answer = answers[query_id, chosen]
     known = {
         "prediction": answer.response,
         "ground_truth": answer.reference,
@@ -215,7 +212,7 @@ def _record(number: int, query: QueryOutcome, *, chosen: str, text: str, answers
         "origin_query": text,
         "prompt": text,
         **{name: value for name, value in known.items() if value is not None},
-        "extra_fields": {"query_id": query.query_id, "routed_to": chosen},
+        "extra_fields": {"query_id": query_id, "routed_to": chosen},
     }
 
 
