@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from fusion_integrations.pipeline import FusionPipeline, FusionPlan
     from fusion_integrations.query_level.decision import RouteDecision
     from fusion_integrations.query_level.policy import BALANCE, COST_FIRST, PERFORMANCE_FIRST, RoutingPolicy
+    from fusion_integrations.query_level.pool_changes import add_candidate, remove_candidate
+    from fusion_integrations.query_level.reloading_router import ReloadingRouter
     from fusion_integrations.query_level.router_config import RouterTrainingArguments
     from fusion_integrations.query_level.router_model import RouterModel
     from fusion_integrations.query_level.router_trainer import RouterTrainer
+    from fusion_integrations.query_level.run_budget import RunBudget
     from fusion_integrations.thought_level.chroma_store import ChromaThoughtTemplateStore
     from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
     from fusion_integrations.thought_level.template_library import ThoughtTemplateLibrary
@@ -47,18 +50,22 @@ __all__ = [
     "Price",
     "PriceTable",
     "Query",
+    "ReloadingRouter",
     "RouteDecision",
     "RouterModel",
     "RouterTrainer",
     "RouterTrainingArguments",
     "RoutingPolicy",
+    "RunBudget",
     "Score",
     "StudentModel",
     "ThoughtPrompter",
     "ThoughtTemplateLibrary",
     "ThoughtTemplateTrainer",
     "ThoughtTemplateTrainingArguments",
+    "add_candidate",
     "load_logs",
+    "remove_candidate",
 ]
 
 __version__ = "0.1.0"
@@ -80,18 +87,22 @@ _HOME = {
     "Price": "types",
     "PriceTable": "types",
     "Query": "types",
+    "ReloadingRouter": "query_level.reloading_router",
     "RouteDecision": "query_level.decision",
     "RouterModel": "query_level.router_model",
     "RouterTrainer": "query_level.router_trainer",
     "RouterTrainingArguments": "query_level.router_config",
     "RoutingPolicy": "query_level.policy",
+    "RunBudget": "query_level.run_budget",
     "Score": "logs.schema",
     "StudentModel": "model_level.student_model",
     "ThoughtPrompter": "thought_level.template_prompt",
     "ThoughtTemplateLibrary": "thought_level.template_library",
     "ThoughtTemplateTrainer": "thought_level.template_trainer",
     "ThoughtTemplateTrainingArguments": "thought_level.template_config",
+    "add_candidate": "query_level.pool_changes",
     "load_logs": "logs.frame",
+    "remove_candidate": "query_level.pool_changes",
 }
 
 

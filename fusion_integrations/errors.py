@@ -7,6 +7,7 @@
     ├── EmptyQueryError (ValueError)           a query without text
     ├── UnknownCandidateError (KeyError)       a name that no candidate has
     ├── NoEligibleCandidateError (ValueError)  a policy that excludes every candidate
+    ├── BudgetExceededError (RuntimeError)     the budget of a run does not suffice
     ├── InvalidPolicyError (ValueError)        a policy or argument outside its range
     ├── CandidateCallError (RuntimeError)      a model call failed
     ├── CandidatesFileError (ValueError)       a candidates file that cannot be used
@@ -25,6 +26,7 @@ __all__ = [
     "ArtifactFormatError",
     "ArtifactNotFoundError",
     "ArtifactWriteError",
+    "BudgetExceededError",
     "CandidateCallError",
     "CandidatesFileError",
     "EmbedderMismatchError",
@@ -70,6 +72,10 @@ class UnknownCandidateError(FusionError, KeyError):
 
 class NoEligibleCandidateError(FusionError, ValueError):
     """The policy excludes every candidate."""
+
+
+class BudgetExceededError(FusionError, RuntimeError):
+    """The budget of a run does not suffice."""
 
 
 class InvalidPolicyError(FusionError, ValueError):

@@ -7,9 +7,12 @@ own model, and hands the outcome back.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+import numpy as np
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.logs.schema import LogRecord
@@ -17,7 +20,8 @@ from fusion_integrations.logs.store import LogStore
 from fusion_integrations.prompts import PromptEdit, apply_prompt_edit, prompt_edit
 from fusion_integrations.query_level.decision import RouteDecision
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
-from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.query_level.router import Router
+from fusion_integrations.query_level.run_budget import RunBudget
 from fusion_integrations.thought_level.template_prompt import ThoughtGuidance, ThoughtPrompter
 from fusion_integrations.thought_level.template_store import FoundTemplate
 from fusion_integrations.types import Candidate, Completion, Message, PriceTable, Query, find_candidate
@@ -59,12 +63,14 @@ class FusionPipeline:
     """A router with the policy, prices and log store of one application.
 
     Args:
-        router: The trained router.
+        router: The trained router, or a `ReloadingRouter` over its folder.
         policy: What to optimise; each call may bring its own.
         prices: Today's prices. None: costs as in the router's logs.
         store: Where calls are recorded. None: nowhere.
         thoughts: Finds the guidance of candidates of prompt mode `thought`. Needed if the router knows any.
+        budget: USD for all calls: planning keeps within it, recording spends it. None: no such limit.
         source: Name of the application in the records.
+        seed: Seed of the draws of policies that explore.
         clock: Gives the time of a record.
 
     Raises:
@@ -74,13 +80,15 @@ class FusionPipeline:
 
     def __init__(
         self,
-        router: RouterModel,
+        router: Router,
         *,
         policy: RoutingPolicy = PERFORMANCE_FIRST,
         prices: PriceTable | None = None,
         store: LogStore | None = None,
         thoughts: ThoughtPrompter | None = None,
+        budget: RunBudget | None = None,
         source: str = "fusion-pipeline",
+        seed: int = 0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.router = router
@@ -88,7 +96,9 @@ class FusionPipeline:
         self.prices = prices
         self.store = store
         self.thoughts = thoughts
+        self.budget = budget
         self.source = source
+        self._random, self._lock = np.random.default_rng(seed), threading.Lock()
         self._clock = clock
         for candidate in router.candidates:
             if candidate.prompt_mode == "thought":
@@ -107,6 +117,7 @@ class FusionPipeline:
         Raises:
             EmptyQueryError: If the query has no text.
             NoEligibleCandidateError: If the policy excludes every candidate.
+            BudgetExceededError: If the budget of the run is spent.
         """
         return self.plan_batch([query], policy=policy)[0]
 
@@ -124,12 +135,27 @@ class FusionPipeline:
 
         Raises:
             InvalidPolicyError: If `queries` is one text.
+            BudgetExceededError: If the run's budget does not suffice for all.
         """
         if isinstance(queries, str):
             raise InvalidPolicyError("plan_batch() got one text. Pass a list of queries, or call plan().")
         asked = [_query(query) for query in queries]
-        decisions = self.router.route_batch(asked, policy=policy or self.policy, prices=self.prices)
+        decisions = self._decisions(asked, policy or self.policy)
         return self._prompted(list(zip(asked, decisions, strict=True)))
+
+    def _decisions(self, queries: Sequence[Query], policy: RoutingPolicy) -> list[RouteDecision]:
+        if self.budget is not None and len(queries) > 1:
+            return self.budget.route_batch(self.router, queries, policy=policy, prices=self.prices)
+        if self.budget is not None:
+            policy = self.budget.limit(policy)
+        return self.router.route_batch(queries, policy=policy, prices=self.prices, random=self._seed(policy))
+
+    def _seed(self, policy: RoutingPolicy) -> int | None:
+        """Draw the seed of one call's exploration, so that a query asked twice is explored twice."""
+        if policy.exploration == "none":
+            return None
+        with self._lock:  # NumPy's generators are not made for threads
+            return int(self._random.integers(2**63))
 
     async def aplan(self, query: QueryLike, *, policy: RoutingPolicy | None = None) -> FusionPlan:
         """Choose without blocking the event loop; otherwise as `plan`."""
@@ -161,7 +187,7 @@ class FusionPipeline:
             candidate=candidate,
             outcome="pinned",
             reason="Chosen by the caller.",
-            expected_cost_usd=costs[candidate_id],
+            expected_cost_usd=costs.get(candidate_id),  # a router reloaded meanwhile may know one more
         )
         return self._prompted([(plan.query, decision)])[0]
 
@@ -169,6 +195,8 @@ class FusionPipeline:
         """Give every decided query its prompt, with one search for all that need thought templates."""
         guided = [i for i, (_, decision) in enumerate(decided) if _is_guided(decision)]
         found: dict[int, ThoughtGuidance] = {}
+        for i in guided:
+            _check_guidance(decided[i][1].candidate, self.thoughts)  # a reloaded router may know others
         if guided and self.thoughts is not None:
             texts = [decided[i][0].text for i in guided]
             # As the router's logs were collected: without what was made of the very query. So a live answer
@@ -208,6 +236,10 @@ class FusionPipeline:
             LogStoreError: If the store cannot be written.
         """
         record = self._record(plan, outcome, run_id=run_id, session_id=session_id)
+        if self.budget is not None and isinstance(outcome, Completion):
+            # What a call cost is not always known; what it was expected to cost is, within a budget.
+            cost = plan.decision.expected_cost_usd if record.cost_usd is None else record.cost_usd
+            self.budget.spend(cost or 0.0)
         if self.store is not None:
             self.store.add([record])
         return record

@@ -146,6 +146,7 @@ class Candidate:
         revision: Version of what the logged answers depend on besides the model (prompt, template library,
             adapter). Logs of another revision are not trained on; empty means any.
         capabilities: What it can do beyond text, for example `"tools"`, `"vision"`, `"structured_output"`.
+        context_tokens: Tokens of prompt and answer together that it takes. None: unknown, and not checked.
         description: One sentence for people.
     """
 
@@ -155,6 +156,7 @@ class Candidate:
     prompt_mode: PromptMode = "direct"
     revision: str = ""
     capabilities: frozenset[str] = frozenset()
+    context_tokens: int | None = None
     description: str = ""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -163,11 +165,17 @@ class Candidate:
         """Check that kind, model and prompt mode agree.
 
         Raises:
-            InvalidPolicyError: If the id is blank, a model candidate has no model, or a tool has a model or
-                a prompt mode.
+            InvalidPolicyError: If the id is blank, a model candidate has no model, a tool has a model or a
+                prompt mode, or the context holds no token.
         """
         if not self.id.strip():
             raise InvalidPolicyError("A candidate needs a non-blank id.")
+        if self.context_tokens is not None and self.context_tokens < 1:
+            message = (
+                f"Candidate '{self.id}' takes {self.context_tokens} tokens. Give at least 1, or None if it "
+                "is unknown."
+            )
+            raise InvalidPolicyError(message)
         if (self.kind == "model") != bool(self.model):
             message = (
                 f"Candidate '{self.id}' of kind '{self.kind}' has model '{self.model}': "
@@ -186,8 +194,11 @@ class Candidate:
         return self.model or self.id
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON data."""
-        return asdict(self) | {"capabilities": sorted(self.capabilities)}
+        """Return the fields as JSON data; an unknown context is left out, as releases before it wrote."""
+        data = asdict(self) | {"capabilities": sorted(self.capabilities)}
+        if self.context_tokens is None:
+            del data["context_tokens"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

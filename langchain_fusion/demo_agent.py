@@ -125,10 +125,11 @@ def show_agent(
 
 def _with_tools(pipeline: FusionPipeline) -> FusionPipeline:
     """Return the pipeline with candidates that declare the capability to use tools."""
-    weights = pipeline.router.weights
+    router = pipeline.router.current
+    weights = router.weights
     able = tuple(replace(each, capabilities=each.capabilities | {"tools"}) for each in weights.candidates)
     return FusionPipeline(
-        replace(pipeline.router, weights=replace(weights, candidates=able)),
+        replace(router, weights=replace(weights, candidates=able)),
         policy=pipeline.policy,
         prices=pipeline.prices,
         store=pipeline.store,

@@ -12,6 +12,7 @@ __all__ = [
     "AssignmentName",
     "CriterionName",
     "EmbedderName",
+    "ExplorationName",
     "GroundTruthName",
     "HeadName",
     "LabelName",
@@ -27,6 +28,14 @@ GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
 SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
+
+
+class ExplorationName(StrEnum):
+    """How chance may choose; an enumeration because Typer has no lists of literals."""
+
+    NONE = "none"
+    EPSILON = "epsilon"
+    THOMPSON = "thompson"
 
 
 class PolicyName(StrEnum):
@@ -49,3 +58,4 @@ class HeadName(StrEnum):
     MATRIX_FACTORIZATION = "matrix_factorization"
     GRAPH = "graph"
     STACK = "stack"
+    AUTO = "auto"

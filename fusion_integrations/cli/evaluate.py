@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion_integrations.cli.choices import LabelName, PolicyName
+from fusion_integrations.cli.choices import PolicyName
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
 from fusion_integrations.errors import InvalidPolicyError
 
 if TYPE_CHECKING:
+    from fusion_integrations.query_level.labels import AnyLabel
     from fusion_integrations.query_level.policy import RoutingPolicy
     from fusion_integrations.query_level.router_model import RouterModel
 
@@ -82,9 +83,12 @@ def _names(artifacts: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _common_label(routers: Mapping[str, RouterModel]) -> LabelName:
-    labels = {name: str(router.arguments.get("label", "performance")) for name, router in routers.items()}
+def _common_label(routers: Mapping[str, RouterModel]) -> AnyLabel:
+    from fusion_integrations.query_level.labels import label_from_json, label_name
+
+    found = [label_from_json(router.arguments.get("label", "performance")) for router in routers.values()]
+    labels = dict(zip(routers, map(label_name, found), strict=True))
     if len(set(labels.values())) > 1:
         message = f"The routers learned different scores: {labels}. Evaluate those of one score at a time."
         raise InvalidPolicyError(message)
-    return cast("LabelName", next(iter(labels.values())))
+    return found[0]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusion_integrations.cli.choices import EmbedderName, HeadName, LabelName
+from fusion_integrations.cli.choices import EmbedderName, HeadName
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, plain_table, terminal, usd_per_1000
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fusion_integrations.evaluation import EvaluationReport
+    from fusion_integrations.query_level.labels import AnyLabel
     from fusion_integrations.query_level.router_model import RouterModel
     from fusion_integrations.types import Candidate
 
@@ -55,7 +56,13 @@ def train_router(
     *,
     out: Annotated[Path, typer.Option(help="Folder to save the router to.")],
     head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = HeadName.STACK,
-    label: Annotated[LabelName, typer.Option(help="The score to learn.")] = "performance",
+    label: Annotated[
+        str,
+        typer.Option(
+            help="The score to learn: performance, judge_score or feedback; or shares of several, such as "
+            "performance=0.7,judge_score=0.3."
+        ),
+    ] = "performance",
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
     candidates: _Candidates = None,
     candidate: _CandidateIds = None,
@@ -73,21 +80,23 @@ def train_router(
         from fusion_integrations.cli.inputs import read_logs
         from fusion_integrations.cli.outputs import check_out
         from fusion_integrations.embedders import load_embedder
-        from fusion_integrations.query_level.heads import head_config
+        from fusion_integrations.query_level.heads import named_head
+        from fusion_integrations.query_level.labels import parse_label
         from fusion_integrations.query_level.router_config import RouterTrainingArguments
         from fusion_integrations.query_level.router_trainer import RouterTrainer
 
         check_out(out, kind="router")
         frame = read_logs(logs, demo_part="train")
-        chosen = _choose_candidates(frame, candidates, candidate, label=label)
-        arguments = RouterTrainingArguments(head=head_config(head), label=label, seed=seed)
+        wanted = parse_label(label)
+        chosen = _choose_candidates(frame, candidates, candidate, label=wanted)
+        arguments = RouterTrainingArguments(head=named_head(head), label=wanted, seed=seed)
         training, held_out = (frame, None) if holdout is None else _split(frame, holdout, seed=seed)
         status.update("Training")
         router = RouterTrainer(arguments, embedder=load_embedder(embedder)).train(training, candidates=chosen)
         report = None
         if held_out is not None:
             status.update("Evaluating")
-            report = _evaluate(router, name=head, logs=held_out, train_logs=training, label=label)
+            report = _evaluate(router, name=head, logs=held_out, train_logs=training, label=wanted)
         router = router.save_pretrained(out)
         document = {
             "saved_to": str(out),
@@ -98,6 +107,9 @@ def train_router(
             "evaluation": None if report is None else report.to_json(),
         }
         texts: list[Table | str] = [_candidates_table(router), _margins_table(router.metrics)]
+        if router.metrics["head_trials"]:
+            texts.append(_trials_table(router.metrics["head_trials"]))
+        texts += [f"Warning: {warning}" for warning in router.metrics["overlap"]["warnings"]]
         if report is not None:
             from fusion_integrations.evaluation import render_table
 
@@ -124,8 +136,23 @@ def _margins_table(metrics: Mapping[str, Any]) -> Table:
     return table
 
 
+def _trials_table(trials: Sequence[Mapping[str, Any]]) -> Table:
+    """Lay out what each tried head reached, from a router's metrics."""
+    from fusion_integrations.statistics import Interval
+
+    table = plain_table(
+        "Heads in cross-validation; the first is kept",
+        text_columns=("head",),
+        number_columns=("performance", "gain over the best single candidate", "squared error"),
+    )
+    for trial in trials:
+        gain = Interval(**trial["gain"])
+        table.add_row(trial["head"], f"{trial['performance']:.3f}", str(gain), f"{trial['mse']:.4f}")
+    return table
+
+
 def _choose_candidates(
-    frame: pl.DataFrame, source: str | None, ids: Sequence[str] | None, *, label: LabelName
+    frame: pl.DataFrame, source: str | None, ids: Sequence[str] | None, *, label: AnyLabel
 ) -> Sequence[Candidate] | None:
     """Return the wanted candidates of a file or of the logs; None means all in the logs."""
     from fusion_integrations.cli.inputs import read_candidates
@@ -155,7 +182,7 @@ def _split(frame: pl.DataFrame, fraction: float, *, seed: int) -> tuple[pl.DataF
 
 
 def _evaluate(
-    router: RouterModel, *, name: str, logs: pl.DataFrame, train_logs: pl.DataFrame, label: LabelName
+    router: RouterModel, *, name: str, logs: pl.DataFrame, train_logs: pl.DataFrame, label: AnyLabel
 ) -> EvaluationReport:
     from fusion_integrations.cli.evaluate import usable_policies
     from fusion_integrations.evaluation import evaluate_routers

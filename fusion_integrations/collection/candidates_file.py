@@ -174,6 +174,7 @@ class _CandidateEntry(_Strict):
     prompt_mode: PromptMode = "direct"
     revision: str | None = None
     capabilities: frozenset[str] = frozenset()
+    context_tokens: Annotated[int, Field(ge=1)] | None = None
     description: str = ""
     options: _OptionsEntry | None = None
 
@@ -349,6 +350,7 @@ def _candidate(
         prompt_mode=entry.prompt_mode,
         revision=revision if entry.revision is None else entry.revision,
         capabilities=entry.capabilities,
+        context_tokens=entry.context_tokens,
         description=entry.description,
     )
 

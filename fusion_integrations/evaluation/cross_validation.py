@@ -14,7 +14,7 @@ import polars as pl
 from fusion_integrations.evaluation.splitting import Mask, hide_answers
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.decision import choose
-from fusion_integrations.query_level.heads import head_config
+from fusion_integrations.query_level.heads import named_head
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -86,7 +86,7 @@ def route_by_others(
     switched = np.zeros(n, dtype=np.bool_)
     curve = np.full((len(CURVE_WEIGHTS) if knows_cost else 0, n), -1, dtype=np.intp)
     kept = hide_answers((n, k), share=answers, seed=seed)
-    arguments = RouterTrainingArguments(head=head_config(head), n_threads=n_threads, seed=seed)
+    arguments = RouterTrainingArguments(head=named_head(head), n_threads=n_threads, seed=seed)
     seconds = 0.0
     for train, test in parts:
         start = time.perf_counter()

@@ -16,8 +16,8 @@ from fusion_integrations.evaluation.evaluation_report import EvaluationReport, E
 from fusion_integrations.evaluation.replay import replay_facts, replay_logs
 from fusion_integrations.evaluation.strategies import baseline_strategies, measure, routed_strategy
 from fusion_integrations.logs.source import LogSource, as_frame
+from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import POLICY_PRESETS, RoutingPolicy
-from fusion_integrations.query_level.router_dataset import Label
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.types import PriceTable
 
@@ -31,7 +31,7 @@ def evaluate_routers(
     train_logs: pl.DataFrame | LogSource,
     policies: Mapping[str, RoutingPolicy] = POLICY_PRESETS,
     prices: PriceTable | None = None,
-    label: Label = "performance",
+    label: AnyLabel = "performance",
     level: float = 0.95,
     seed: int = 0,
 ) -> EvaluationReport:

@@ -24,8 +24,9 @@ from fusion_integrations.evaluation.strategies import (
     routed_strategy,
 )
 from fusion_integrations.logs.source import LogSource, as_frame
+from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
-from fusion_integrations.query_level.router_dataset import Label, RouterDataset
+from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.statistics import paired_interval
 from fusion_integrations.types import Candidate, PriceTable
@@ -44,7 +45,7 @@ def compare_levels(
     train_logs: pl.DataFrame | LogSource,
     policy: RoutingPolicy = PERFORMANCE_FIRST,
     prices: PriceTable | None = None,
-    label: Label = "performance",
+    label: AnyLabel = "performance",
     coverage: float = 0.95,
     seed: int = 0,
 ) -> LevelReport:
@@ -184,7 +185,7 @@ def _check_answered(
     candidates: Sequence[Candidate],
     levels: Mapping[str, Level],
     *,
-    label: Label,
+    label: AnyLabel,
     which: str,
 ) -> None:
     missing: dict[str, list[str]] = {}

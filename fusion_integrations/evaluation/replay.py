@@ -16,7 +16,8 @@ from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.evaluation_report import ReplayFacts
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.splits import duplicate_key
-from fusion_integrations.query_level.router_dataset import Label, RouterDataset
+from fusion_integrations.query_level.labels import AnyLabel, label_name
+from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.types import Candidate, PriceTable
 
@@ -59,7 +60,7 @@ def replay_logs(
     *,
     train_frame: pl.DataFrame,
     candidates: Sequence[Candidate],
-    label: Label,
+    label: AnyLabel,
     prices: PriceTable | None,
     needs_cost: bool,
 ) -> Replay:
@@ -104,7 +105,7 @@ def replay_logs(
 
 
 def replay_facts(
-    replay: Replay, *, label: Label, routers: Mapping[str, RouterModel], train_frame: pl.DataFrame
+    replay: Replay, *, label: AnyLabel, routers: Mapping[str, RouterModel], train_frame: pl.DataFrame
 ) -> ReplayFacts:
     """Describe a replay for a report.
 
@@ -121,7 +122,7 @@ def replay_facts(
     return ReplayFacts(
         candidates=tuple(candidate.id for candidate in replay.test.candidates),
         tasks={task: int(mask.sum()) for task, mask in replay.task_masks.items()},
-        label=label,
+        label=label_name(label),
         n_queries=len(replay.test),
         n_groups=len(set(replay.groups)),
         n_left_out=replay.n_left_out,

@@ -228,5 +228,7 @@ def _eligible(train: RouterDataset, policy: RoutingPolicy) -> npt.NDArray[np.boo
         logged_cost_usd=average(train.cost_usd),
     )
     basis = DecisionBasis(average=prediction, cost_scale_usd=policy.cost_scale_usd)
+    # Training means know neither durations nor whose quality was validated, and nothing is drawn here.
+    policy = replace(policy, max_latency_s=None, quality_of=None, max_loss=0.0, exploration="none")
     eligible: npt.NDArray[np.bool_] = choose(prediction, policy, basis=basis).excluded[0] == ""
     return eligible

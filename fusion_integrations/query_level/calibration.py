@@ -1,4 +1,4 @@
-"""Choose on validation data how sure a router must be before it leaves the best single candidate."""
+"""Choose on validation data how sure a router must be before it leaves the candidate it would else take."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.decision import DecisionBasis, choose, reward
+from fusion_integrations.query_level.basis import DecisionBasis
+from fusion_integrations.query_level.choice import ROUNDING, choose, reward
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.quality_target import (
+    BOUND_Z,
+    RATES,
+    QualityBar,
+    QualityCurves,
+    quality_rewards,
+)
 from fusion_integrations.statistics import bootstrap_means
 
-__all__ = ["COST_WEIGHTS", "Margin", "Outcomes", "calibrate_margins"]
+__all__ = ["COST_WEIGHTS", "Margin", "Outcomes", "calibrate_margins", "calibrate_se", "validate_quality"]
 
 # Margins are validated at these cost weights; a policy uses the nearest.
 COST_WEIGHTS = (0.0, 0.2, 0.5, 0.8)
 _MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+_SE_GROUP, _MAX_SE_GROUPS, _MAX_SE_SCALE = 25, 20, 5.0
+_MAX_QUALITY_QUERIES = 20_000  # a mean over so many is exact to a few thousandths, and every rate needs one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +89,18 @@ def calibrate_margins(
     Returns:
         One margin a cost weight that can be judged: without any known cost, only cost weight 0.
     """
-    has_cost = basis.cost_scale_usd is not None
+    prediction, has_cost = _answered(prediction), basis.cost_scale_usd is not None
     return [
         _calibrate(weight, prediction, outcomes, basis=basis, groups=groups, risk=risk, seed=seed)
         for weight in COST_WEIGHTS
         if weight == 0 or has_cost
     ]
+
+
+def _answered(prediction: Prediction) -> Prediction:
+    """Forget context windows: what was logged did fit, whatever the estimate of its length."""
+    candidates = tuple(replace(candidate, context_tokens=None) for candidate in prediction.candidates)
+    return replace(prediction, candidates=candidates)
 
 
 def _calibrate(
@@ -115,6 +131,71 @@ def _calibrate(
                 switch_share=float((choice.chosen != choice.default).mean()),
             )
     return best
+
+
+def calibrate_se(prediction: Prediction, outcomes: Outcomes) -> float:
+    """Compare stated standard errors with the errors that validation shows.
+
+    Single scores are too noisy to show the error of an expectation. Means over queries of like prediction are
+    not: what their residuals vary by, beyond the noise of the scores, is the error of the predictions.
+
+    Args:
+        prediction: Predictions for n validation queries, by models that did not see them.
+        outcomes: What the candidates really reached on them.
+
+    Returns:
+        Factor for standard errors, within [1, 5]: never narrower than stated, as few groups say little.
+    """
+    performance, se = prediction.performance.astype(np.float64), prediction.performance_se
+    n, k = performance.shape
+    n_groups = max(1, min(_MAX_SE_GROUPS, n // _SE_GROUP))
+    shown, stated = 0.0, 0.0
+    for column in range(k):
+        residual = outcomes.performance[:, column] - performance[:, column]
+        for rows in np.array_split(np.argsort(performance[:, column], kind="stable"), n_groups):
+            if len(rows) > 1:
+                shown += residual[rows].mean() ** 2 - residual[rows].var(ddof=1) / len(rows)
+                stated += float((se[rows, column].astype(np.float64) ** 2).mean())
+    if stated <= 0:
+        return 1.0
+    return float(np.clip(np.sqrt(max(shown, 0.0) / stated), 1.0, _MAX_SE_SCALE))
+
+
+def validate_quality(
+    prediction: Prediction, outcomes: Outcomes, *, basis: DecisionBasis, seed: int
+) -> QualityCurves | None:
+    """Measure what holding each candidate's quality loses on average, at each rate of exchange.
+
+    Args:
+        prediction: Predictions for n validation queries, by models that did not see them.
+        outcomes: What the candidates really reached on them.
+        basis: The averages.
+        seed: Seed of the choice of queries, where there are more than 20,000.
+
+    Returns:
+        The curves; candidates of unknown cost are neither wanted nor chosen in them. None without two
+        candidates of known cost.
+    """
+    rows = np.arange(len(prediction.performance))
+    if len(rows) > _MAX_QUALITY_QUERIES:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, _MAX_QUALITY_QUERIES, replace=False))
+    part, reached = prediction.select(rows), outcomes.performance[rows]
+    cost, call_usd = part.logged_cost_usd, basis.average.logged_cost_usd[0]
+    priced = np.flatnonzero(~np.isnan(cost).any(axis=0) & ~np.isnan(call_usd))
+    if len(priced) < 2:
+        return None
+    loss = np.full((len(prediction.candidates), len(RATES)), np.nan, dtype=np.float32)
+    here = np.arange(len(rows))
+    for column in priced:
+        for position, rate in enumerate(RATES):
+            bar = QualityBar(
+                column=int(column), call_usd=float(call_usd[column]), rate=rate, margin_z=BOUND_Z
+            )
+            rewards, may_stand_in = quality_rewards(part, cost, bar)
+            rewards[:, column] = ROUNDING  # what does not beat the candidate itself by more leaves it
+            chosen = np.where(may_stand_in, rewards, -np.inf).argmax(axis=1)
+            loss[column, position] = (reached[:, column] - reached[here, chosen]).mean(dtype=np.float64)
+    return QualityCurves(rates=np.array(RATES, dtype=np.float32), loss=loss)
 
 
 def _gains(

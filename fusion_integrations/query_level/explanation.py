@@ -10,12 +10,50 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.quality_target import QualityBar
 
-__all__ = ["Outcome", "explain_choice"]
+__all__ = ["Outcome", "explain_choice", "explain_quality"]
 
-Outcome = Literal["default", "switched", "only_eligible", "pinned"]
+Outcome = Literal["default", "switched", "explored", "only_eligible", "pinned"]
+
+
+def explain_quality(
+    candidate_ids: Sequence[str],
+    *,
+    chosen: int,
+    bar: QualityBar,
+    is_eligible: npt.NDArray[np.bool_],
+    performance: FloatArray,
+    cost_usd: FloatArray,
+) -> tuple[Outcome, str]:
+    """Say what holding a candidate's quality came to, and why.
+
+    Args:
+        candidate_ids: k ids.
+        chosen: Column of the chosen candidate.
+        bar: The quality to hold.
+        is_eligible: (k,).
+        performance: (k,) expected performance.
+        cost_usd: (k,) expected cost.
+
+    Returns:
+        The outcome and the reason, a sentence or two for people.
+    """
+    name, wanted = candidate_ids[chosen], candidate_ids[bar.column]
+    if chosen == bar.column:
+        return "default", f"'{name}' answers itself: {_why_nobody_else(bar)}."
+    if is_eligible.sum() == 1:
+        return "only_eligible", f"'{name}' is the only eligible candidate, and '{wanted}' itself is not."
+    gain, saved = performance[chosen] - performance[bar.column], cost_usd[bar.column] - cost_usd[chosen]
+    instead = "" if is_eligible[bar.column] else ", which may not answer"
+    text = (
+        f"'{name}' stands in for '{wanted}'{instead}: it is expected to reach {gain:+.3f} performance beside "
+        f"it and to cost {abs(saved):.2g} USD {'less' if saved >= 0 else 'more'}, {_by_which_bar(bar)}."
+    )
+    return "switched", text
 
 
 def explain_choice(
@@ -27,7 +65,7 @@ def explain_choice(
     gain_se: FloatArray,
     margin_z: float,
     tie: float,
-    unreached: float | None = None,
+    is_novel: bool = False,
 ) -> tuple[Outcome, str]:
     """Say what a decision came to, and why.
 
@@ -39,29 +77,12 @@ def explain_choice(
         gain_se: (k,) its standard error.
         margin_z: The margin that was applied.
         tie: Gains up to this are none.
-        unreached: The wanted performance, if no candidate is expected to reach it.
+        is_novel: Whether the default was kept because the query is unlike those of the logs.
 
     Returns:
         The outcome and the reason, a sentence or two for people.
     """
-    outcome, reason = _reason(
-        candidate_ids, chosen=chosen, default=default, gain=gain, gain_se=gain_se, margin_z=margin_z, tie=tie
-    )
-    if unreached is not None:
-        reason += f" No candidate is expected to reach the wanted performance {unreached:g}."
-    return outcome, reason
-
-
-def _reason(
-    ids: Sequence[str],
-    *,
-    chosen: int,
-    default: int,
-    gain: FloatArray,
-    gain_se: FloatArray,
-    margin_z: float,
-    tie: float,
-) -> tuple[Outcome, str]:
+    ids = candidate_ids
     name, usual = ids[chosen], ids[default]
     eligible = np.flatnonzero(gain > -np.inf)
     if len(eligible) == 1:
@@ -78,6 +99,9 @@ def _reason(
             "default",
             f"'{name}' is the best single candidate and also the best prediction for this query.",
         )
+    if is_novel:
+        text = f"'{name}' is the best single candidate, and this query is unlike any in the logs."
+        return "default", text
     if math.isinf(margin_z):
         why = "on validation data leaving it did not pay"
     else:
@@ -87,3 +111,17 @@ def _reason(
         f"{gain[rival]:.3f} reward over it: {why}."
     )
     return "default", text
+
+
+def _why_nobody_else(bar: QualityBar) -> str:
+    if bar.rate == -math.inf:
+        return "on validation data nobody cheaper held its quality"
+    return "nobody cheaper is sure enough to be as good for what that saves"
+
+
+def _by_which_bar(bar: QualityBar) -> str:
+    if bar.rate is None:
+        return f"and even {bar.margin_z:g} standard errors lower to lose no more than {bar.max_loss:g}"
+    return (
+        f"which at the validated rate ({bar.rate:.3g} performance for a whole call's cost) holds its quality"
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.types import Candidate, PriceTable
@@ -19,10 +21,14 @@ class Prediction:
     Attributes:
         candidates: The k columns.
         performance_members: (m, n, k) expected performance in [0, 1] by each of m members, every member
-            trained without another m-th part of the queries.
+            trained without another m-th part of the queries. Those of a candidate added later may stray
+            outside, around a mean within.
         input_tokens: (n, k) prompt tokens, estimated from the text's length; NaN if logs had none.
         output_tokens: (n, k) expected answer tokens; NaN if logs had none.
         logged_cost_usd: (n, k) expected USD a call at the prices of the logs; NaN if logs had none.
+        logged_latency_s: (n, k) expected seconds a call, as logged; NaN if logs had none, None if nobody's
+            were.
+        is_novel: (n,) whether each query is unlike those of the logs; None if nobody can tell.
     """
 
     candidates: tuple[Candidate, ...]
@@ -30,6 +36,15 @@ class Prediction:
     input_tokens: FloatArray
     output_tokens: FloatArray
     logged_cost_usd: FloatArray
+    logged_latency_s: FloatArray | None = None
+    is_novel: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def latency_s(self) -> FloatArray:
+        """(n, k) expected seconds a call; NaN if logs had none."""
+        if self.logged_latency_s is not None:
+            return self.logged_latency_s
+        return np.full(self.logged_cost_usd.shape, np.nan, dtype=np.float32)
 
     @property
     def performance(self) -> FloatArray:
@@ -41,6 +56,32 @@ class Prediction:
     def performance_se(self) -> FloatArray:
         """(n, k) standard error of `performance`; see `_jackknife_se`."""
         return _jackknife_se(self.performance_members)
+
+    def select(self, rows: npt.NDArray[np.intp]) -> Prediction:
+        """Return the expectations for some of the n queries."""
+        latency = self.logged_latency_s
+        return replace(
+            self,
+            performance_members=self.performance_members[:, rows],
+            input_tokens=self.input_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            logged_cost_usd=self.logged_cost_usd[rows],
+            logged_latency_s=None if latency is None else latency[rows],
+            is_novel=None if self.is_novel is None else self.is_novel[rows],
+        )
+
+    def select_candidates(self, columns: Sequence[int]) -> Prediction:
+        """Return the expectations of some of the k candidates, in a given order."""
+        chosen, latency = list(columns), self.logged_latency_s
+        return replace(
+            self,
+            candidates=tuple(self.candidates[column] for column in chosen),
+            performance_members=self.performance_members[:, :, chosen],
+            input_tokens=self.input_tokens[:, chosen],
+            output_tokens=self.output_tokens[:, chosen],
+            logged_cost_usd=self.logged_cost_usd[:, chosen],
+            logged_latency_s=None if latency is None else latency[:, chosen],
+        )
 
     def paired_gain_se(self, base: np.ndarray) -> FloatArray:
         """Give the standard error of each candidate's predicted gain over a base candidate.

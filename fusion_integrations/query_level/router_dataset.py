@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,12 @@ from fusion_integrations.errors import (
 )
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.labels import AnyLabel, label_name, label_values
 from fusion_integrations.types import ABANDONED, Candidate, PriceTable
 
-__all__ = ["Label", "RouterDataset"]
+__all__ = ["RouterDataset"]
 
-Label = Literal["performance", "judge_score", "feedback"]
+_LABEL = "_label"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +44,7 @@ class RouterDataset:
         cost_usd: (n, k) mean USD a call.
         input_tokens: (n, k) mean prompt tokens.
         output_tokens: (n, k) mean answer tokens.
+        latency_s: (n, k) mean seconds a call.
         propensity: (n, k) probability with which the cell was logged; NaN if unknown. A collection logs 1,
             which holds among the queries it asked: where other rows lack the candidate's answer, it is NaN.
     """
@@ -55,6 +57,7 @@ class RouterDataset:
     cost_usd: FloatArray
     input_tokens: FloatArray
     output_tokens: FloatArray
+    latency_s: FloatArray
     propensity: FloatArray
 
     def __len__(self) -> int:
@@ -66,7 +69,7 @@ class RouterDataset:
         frame: pl.DataFrame,
         *,
         candidates: Sequence[Candidate] | None = None,
-        label: Label = "performance",
+        label: AnyLabel = "performance",
         prices: PriceTable | None = None,
     ) -> Self:
         """Pivot a log frame.
@@ -77,7 +80,7 @@ class RouterDataset:
         Args:
             frame: Logs with the columns of `LOG_SCHEMA`.
             candidates: The columns wanted, in order. Default: every candidate in the logs, sorted by id.
-            label: Which score to learn.
+            label: Which score to learn, or which blend of scores.
             prices: If given, cost is these prices times the logged tokens; otherwise cost is as logged.
 
         Returns:
@@ -102,12 +105,13 @@ class RouterDataset:
             query_ids=tuple(queries["query_id"]),
             texts=tuple(queries["query_text"]),
             tasks=tuple(queries["task"]),
-            performance=cells.mean(label),
+            performance=cells.mean(_LABEL),
             cost_usd=cells.mean("cost_usd")
             if prices is None
             else _priced(columns, input_tokens, output_tokens, prices),
             input_tokens=input_tokens,
             output_tokens=output_tokens,
+            latency_s=cells.mean("latency_s"),
             propensity=_pooled_propensity(cells.mean("propensity")),
         )
 
@@ -123,6 +127,7 @@ class RouterDataset:
             cost_usd=self.cost_usd[indices],
             input_tokens=self.input_tokens[indices],
             output_tokens=self.output_tokens[indices],
+            latency_s=self.latency_s[indices],
             propensity=self.propensity[indices],
         )
 
@@ -134,27 +139,29 @@ def _pooled_propensity(propensity: FloatArray) -> FloatArray:
     return pooled
 
 
-def _scored(frame: pl.DataFrame, label: Label) -> pl.DataFrame:
+def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
     """Return the rows that carry the label, with null for every NaN: frames made elsewhere mix the two."""
     missing = [name for name in LOG_SCHEMA if name not in frame.columns]
     if missing:
         raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
-    scored = frame.with_columns(cs.float().fill_nan(None)).filter(
+    whole = frame.with_columns(cs.float().fill_nan(None)).with_columns(label_values(label).alias(_LABEL))
+    scored = whole.filter(
         pl.col("error").is_null()
         & (
             pl.col("finish_reason").fill_null("") != ABANDONED
         )  # says nothing of the answer it would have been
-        & pl.col(label).is_not_null()
+        & pl.col(_LABEL).is_not_null()
     )
+    name = label_name(label)
     if scored.is_empty():
         message = (
-            f"None of the {frame.height} log rows has a '{label}' score. Score the answers first, "
+            f"None of the {frame.height} log rows has a '{name}' score. Score the answers first, "
             "or choose another label."
         )
         raise NotEnoughLogsError(message)
-    outside = scored[label].filter(~scored[label].is_between(0, 1))
+    outside = scored[_LABEL].filter(~scored[_LABEL].is_between(0, 1))
     if len(outside):
-        message = f"'{label}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
+        message = f"'{name}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
         raise LogSchemaError(message)
     return scored
 

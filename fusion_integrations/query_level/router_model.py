@@ -11,7 +11,9 @@ from fusion_integrations.artifacts import save_artifact
 from fusion_integrations.embedders import check_identity, load_embedder
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
 from fusion_integrations.protocols import Embedder
-from fusion_integrations.query_level.decision import DecisionBasis, RouteDecision, decide
+from fusion_integrations.query_level.basis import DecisionBasis
+from fusion_integrations.query_level.decision import RouteDecision, decide
+from fusion_integrations.query_level.exploration import RandomSource, generators_for
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_artifact import (
@@ -49,6 +51,11 @@ class RouterModel:
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def current(self) -> Self:
+        """This router; see `Router`."""
+        return self
+
+    @property
     def candidates(self) -> tuple[Candidate, ...]:
         """The k candidates, in the order of every prediction's columns."""
         return self.weights.candidates
@@ -68,7 +75,7 @@ class RouterModel:
         """
         if isinstance(queries, str):
             raise InvalidPolicyError("The router got one text for a list of queries. Pass [text].")
-        texts = [query if isinstance(query, str) else query.text for query in queries]
+        texts = _texts(queries)
         features = router_features(texts, embedder=self.embedder, version=self.weights.text_features_version)
         return self.weights.predict(texts, features)
 
@@ -78,6 +85,7 @@ class RouterModel:
         *,
         policy: RoutingPolicy = PERFORMANCE_FIRST,
         prices: PriceTable | None = None,
+        random: RandomSource | None = None,
     ) -> RouteDecision:
         """Choose a candidate for a query.
 
@@ -85,6 +93,8 @@ class RouterModel:
             query: A text or a query.
             policy: What to optimise, within which limits.
             prices: Today's prices. Default: costs as in the training logs.
+            random: What a policy that explores draws from: a generator, or a seed that with the query's text
+                fixes the draw. Others leave it alone.
 
         Returns:
             The decision and its reason.
@@ -92,13 +102,14 @@ class RouterModel:
         Raises:
             EmptyQueryError: If the query is blank.
             NoEligibleCandidateError: If the policy excludes every candidate.
-            UnknownCandidateError: If the policy allows a candidate the router does not know.
-            InvalidPolicyError: If the policy weighs cost and no cost scale is known.
+            UnknownCandidateError: If the policy names a candidate the router does not know.
+            InvalidPolicyError: If the policy weighs cost and no cost scale is known, wants a quality that was
+                not validated, or explores without `random`.
 
         Source:
             FusionFactory (arXiv 2507.10540), query-level fusion (section 4).
         """
-        return self.route_batch([query], policy=policy, prices=prices)[0]
+        return self.route_batch([query], policy=policy, prices=prices, random=random)[0]
 
     def route_batch(
         self,
@@ -106,11 +117,21 @@ class RouterModel:
         *,
         policy: RoutingPolicy = PERFORMANCE_FIRST,
         prices: PriceTable | None = None,
+        random: RandomSource | None = None,
     ) -> list[RouteDecision]:
         """Choose for several queries with one call of the embedder; otherwise as `route`."""
         if not queries:
             return []
-        return decide(self.predict(queries), policy, basis=self.basis, prices=prices)
+        generators = None
+        if policy.exploration != "none" and random is not None:
+            generators = generators_for(random, _texts(queries))
+        return decide(
+            self.predict(queries),
+            policy,
+            basis=self.basis,
+            prices=prices,
+            generators=generators,
+        )
 
     def save_pretrained(self, folder: str | Path) -> Self:
         """Save the router as an artifact folder; an existing router there is replaced in one step.
@@ -174,3 +195,7 @@ class RouterModel:
             log_fingerprint=manifest.log_fingerprint,
             metrics=manifest.metrics,
         )
+
+
+def _texts(queries: Sequence[str | Query]) -> list[str]:
+    return [query if isinstance(query, str) else query.text for query in queries]

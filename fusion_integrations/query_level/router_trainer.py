@@ -17,10 +17,21 @@ from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
-from fusion_integrations.query_level.calibration import Margin, Outcomes, calibrate_margins
+from fusion_integrations.query_level.calibration import (
+    Margin,
+    Outcomes,
+    calibrate_margins,
+    calibrate_se,
+    validate_quality,
+)
 from fusion_integrations.query_level.decision import DecisionBasis
-from fusion_integrations.query_level.heads import HeadInputs, fit_members
+from fusion_integrations.query_level.head_selection import HeadTrial, try_heads
+from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_members
+from fusion_integrations.query_level.heads.base import MIN_ANSWERS
+from fusion_integrations.query_level.label_noise import measure_label_noise
+from fusion_integrations.query_level.novelty import fit_novelty
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
+from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -35,7 +46,7 @@ __all__ = ["RouterTrainer"]
 logger = logging.getLogger(__name__)
 
 _MIN_QUERIES = 20
-_MIN_ANSWERS = 20
+_MIN_QUERIES_FOR_NOVELTY = 200  # fewer do not tell what is unlike them
 
 
 class RouterTrainer:
@@ -92,17 +103,22 @@ class RouterTrainer:
         training = self._prepare(frame, candidates, prices)
         _check_enough(training.dataset)
         logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
-        weights = self._fit(training)
-        unseen = self._cross_validate(training, usage=weights.usage)
+        overlap = measure_overlap(frame, training.dataset)
+        for warning in overlap.warnings:
+            logger.warning(warning)
+        head, trials = self._choose_head(training)
+        weights = self._fit(training, head)
+        unseen = self._cross_validate(training, head, usage=weights.usage)
         basis = _basis(training.dataset, unseen)
         validation = training
         if eval_logs is not None:
             validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
             _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
+        outcomes = _outcomes(validation.dataset, unseen)
         margins = calibrate_margins(
             unseen,
-            _outcomes(validation.dataset, unseen),
+            outcomes,
             basis=basis,
             groups=validation.groups,
             risk=self.arguments.risk,
@@ -110,13 +126,24 @@ class RouterTrainer:
         )
         for margin in margins:
             logger.info("Validated %s", margin)
+        noise = measure_label_noise(frame, self.arguments.label)
         return RouterModel(
             weights=weights,
-            basis=replace(basis, margin_z={margin.cost_weight: margin.margin_z for margin in margins}),
+            basis=replace(
+                basis,
+                margin_z={margin.cost_weight: margin.margin_z for margin in margins},
+                se_scale=calibrate_se(unseen, outcomes),
+                quality=validate_quality(unseen, outcomes, basis=basis, seed=self.arguments.seed),
+            ),
             embedder=self.embedder,
             arguments=self.arguments.to_json(),
             log_fingerprint=log_fingerprint(frame),
-            metrics=_metrics(training.dataset, basis, margins),
+            metrics={
+                **_metrics(training.dataset, basis, margins),
+                "overlap": overlap.to_json(),
+                "label_noise": None if noise is None else noise.to_json(),
+                "head_trials": [trial.to_json() for trial in trials],
+            },
         )
 
     def _prepare(
@@ -132,25 +159,53 @@ class RouterTrainer:
             candidate_embeddings=self.embedder.embed([_describe(each) for each in dataset.candidates]),
         )
 
-    def _fit(self, training: _Prepared) -> RouterWeights:
-        """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
-        arguments = self.arguments
-        folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
-        n_embedding = self.embedder.identity.dimensions
-        inputs = HeadInputs(
+    def _inputs(self, training: _Prepared) -> HeadInputs:
+        return HeadInputs(
             features=training.features,
             targets=training.dataset.performance,
             weights=importance_weights(training.dataset.performance, training.dataset.propensity),
             tasks=training.dataset.tasks,
             column_embeddings=training.candidate_embeddings,
-            n_embedding=n_embedding,
-            n_threads=arguments.n_threads,
-            seed=arguments.seed,
+            n_embedding=self.embedder.identity.dimensions,
+            n_threads=self.arguments.n_threads,
+            seed=self.arguments.seed,
         )
+
+    def _choose_head(self, training: _Prepared) -> tuple[HeadConfig, list[HeadTrial]]:
+        """Return the wanted head, or the winner of the wanted trials and what each reached."""
+        wanted, arguments = self.arguments.head, self.arguments
+        if not isinstance(wanted, AutoHeadConfig):
+            return wanted, []
+        head, trials = try_heads(
+            wanted.heads,
+            self._inputs(training),
+            folds=grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed),
+            groups=training.groups,
+            propensity=training.dataset.propensity,
+        )
+        for trial in trials:
+            logger.info("Tried head '%s': performance %.4f", trial.head, trial.performance)
+        return head, trials
+
+    def _fit(self, training: _Prepared, head: HeadConfig) -> RouterWeights:
+        """Fit the members, each without one group-wise fold, and the usage predictor on everything."""
+        arguments = self.arguments
+        folds = grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed)
+        n_embedding, novelty = self.embedder.identity.dimensions, None
+        if arguments.novel_share > 0 and len(training.dataset) >= _MIN_QUERIES_FOR_NOVELTY:
+            novelty = fit_novelty(
+                training.features,
+                tasks=training.dataset.tasks,
+                folds=folds,
+                n_embedding=n_embedding,
+                share=arguments.novel_share,
+                seed=arguments.seed,
+            )
         return RouterWeights(
             candidates=training.dataset.candidates,
-            head_name=arguments.head.name,
-            members=fit_members(arguments.head, inputs, folds),
+            head_name=head.name,
+            novelty=novelty,
+            members=fit_members(head, self._inputs(training), folds),
             usage=fit_usage(
                 training.dataset,
                 training.features,
@@ -160,7 +215,7 @@ class RouterTrainer:
             ),
         )
 
-    def _cross_validate(self, training: _Prepared, *, usage: UsageModel) -> Prediction:
+    def _cross_validate(self, training: _Prepared, head: HeadConfig, *, usage: UsageModel) -> Prediction:
         """Predict every training query by weights that saw neither it nor a near-duplicate of it.
 
         Where a fold logged no tokens or cost of a candidate, `usage`, which saw everything, stands in.
@@ -169,7 +224,7 @@ class RouterTrainer:
         folds = grouped_folds(training.groups, n_folds=n_folds, seed=seed + 1)
         parts = []
         for fold in range(n_folds):
-            weights = self._fit(training.select(folds != fold))
+            weights = self._fit(training.select(folds != fold), head)
             held_out = training.select(folds == fold)
             parts.append(weights.predict(held_out.dataset.texts, held_out.features))
         order = np.argsort(np.argsort(folds, kind="stable"), kind="stable")
@@ -186,7 +241,15 @@ class RouterTrainer:
             input_tokens=joined("input_tokens", whole.input_tokens),
             output_tokens=joined("output_tokens", whole.output_tokens),
             logged_cost_usd=joined("logged_cost_usd", whole.cost_usd),
+            is_novel=_joined_novelty([part.is_novel for part in parts], order),
         )
+
+
+def _joined_novelty(
+    parts: Sequence[npt.NDArray[np.bool_] | None], order: npt.NDArray[np.intp]
+) -> npt.NDArray[np.bool_] | None:
+    known = [part for part in parts if part is not None]
+    return np.concatenate(known)[order] if len(known) == len(parts) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -246,7 +309,7 @@ def _basis(dataset: RouterDataset, unseen: Prediction) -> DecisionBasis:
     n_answers = (~np.isnan(dataset.performance)).sum(axis=0)
     # Few answers say nothing about a mean: an error as wide as the scale keeps such a candidate from being
     # the default. Two members at mean -/+ se are the ensemble whose jackknife error is se.
-    se = np.where(n_answers < _MIN_ANSWERS, 1.0, outcomes.performance.std(axis=0) / math.sqrt(n))
+    se = np.where(n_answers < MIN_ANSWERS, 1.0, outcomes.performance.std(axis=0) / math.sqrt(n))
     known = cost[~np.isnan(cost)]
     average = Prediction(
         candidates=dataset.candidates,

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.candidate_pool import CandidatePool
 from fusion_integrations.query_level.heads import FittedHead, restore_head
+from fusion_integrations.query_level.novelty import NoveltyDetector
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
 from fusion_integrations.query_level.usage import UsageModel
@@ -30,6 +32,8 @@ class RouterWeights:
         members: m trained heads, each of which predicts (n, k) performance.
         usage: Predicts tokens and cost.
         text_features_version: Which surface features it reads.
+        novelty: Tells queries unlike the logged ones; None if nobody can.
+        pool: Who came and went after training; None if nobody did.
     """
 
     candidates: tuple[Candidate, ...]
@@ -37,6 +41,8 @@ class RouterWeights:
     members: tuple[FittedHead, ...]
     usage: UsageModel
     text_features_version: int = TEXT_FEATURES_VERSION
+    novelty: NoveltyDetector | None = None
+    pool: CandidatePool | None = None
 
     def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict for n queries.
@@ -48,6 +54,11 @@ class RouterWeights:
         Returns:
             Expectations for every query and candidate; performance within [0, 1].
         """
+        trained = self.predict_trained(texts, features)
+        return trained if self.pool is None else self.pool.apply(trained, self.candidates)
+
+    def predict_trained(self, texts: Sequence[str], features: FloatArray) -> Prediction:
+        """Predict the b columns that the heads were trained for, whoever is a candidate now."""
         usage = self.usage.predict(texts, features)
         members = np.stack([member.predict(features) for member in self.members])
         return Prediction(
@@ -56,11 +67,16 @@ class RouterWeights:
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
             logged_cost_usd=usage.cost_usd,
+            logged_latency_s=usage.latency_s,
+            is_novel=None if self.novelty is None else self.novelty.is_novel(features),
         )
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""
-        named = {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
+        named = {} if self.pool is None else self.pool.tensors()
+        if self.novelty is not None:
+            named |= {f"novelty.{name}": tensor for name, tensor in self.novelty.tensors().items()}
+        named |= {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
         for number, member in enumerate(self.members):
             named |= {f"member.{number}.{name}": tensor for name, tensor in member.tensors().items()}
         return named
@@ -74,6 +90,7 @@ class RouterWeights:
         head_name: str,
         n_members: int,
         text_features_version: int,
+        pool: CandidatePool | None = None,
     ) -> Self:
         """Rebuild the learned part.
 
@@ -83,6 +100,7 @@ class RouterWeights:
             head_name: Which learner the members are.
             n_members: How many there are.
             text_features_version: Which surface features it reads.
+            pool: Who came and went after training, as the manifest says.
 
         Returns:
             The learned part.
@@ -91,10 +109,12 @@ class RouterWeights:
             ArtifactFormatError: If this release has no such head, or arrays are missing.
         """
         members = (_under(f"member.{number}.", tensors) for number in range(n_members))
+        of_novelty = _under("novelty.", tensors)
         try:
             usage = UsageModel.from_tensors(_under("usage.", tensors))
+            novelty = NoveltyDetector.from_tensors(of_novelty) if of_novelty else None
         except KeyError as error:
-            message = f"The artifact's usage predictor lacks the array {error}. Save the router again."
+            message = f"The artifact's usage or novelty lacks the array {error}. Save the router again."
             raise ArtifactFormatError(message) from error
         return cls(
             candidates=candidates,
@@ -102,6 +122,8 @@ class RouterWeights:
             members=tuple(restore_head(head_name, member) for member in members),
             usage=usage,
             text_features_version=text_features_version,
+            novelty=novelty,
+            pool=pool,
         )
 
 

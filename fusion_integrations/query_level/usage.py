@@ -1,4 +1,4 @@
-"""Predict what a call will use: prompt tokens from the text's length, answer tokens and USD from queries.
+"""Predict what a call will use: prompt tokens from the text's length; answer tokens, USD, time from queries.
 
 Kept apart from the performance heads because usage needs neither their precision nor their uncertainty.
 """
@@ -6,7 +6,7 @@ Kept apart from the performance heads because usage needs neither their precisio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -28,11 +28,13 @@ class Usage:
         input_tokens: (n, k).
         output_tokens: (n, k).
         cost_usd: (n, k), at the prices of the logs.
+        latency_s: (n, k), seconds a call; None if nobody's was logged.
     """
 
     input_tokens: FloatArray
     output_tokens: FloatArray
     cost_usd: FloatArray
+    latency_s: FloatArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,11 +45,14 @@ class UsageModel:
         input_fit: (2, k) prompt tokens = row 0 + row 1 * characters; NaN if never logged.
         head: Predicts (n, 2k): output tokens, then USD, each divided by `scale`.
         scale: (2k,) unit of each column; NaN if never logged.
+        latency_s: (g, k) mean seconds in each of the g groups of the head, NaN if never logged; None if
+            nobody's were. Apart from the head's own means, so that releases before it read the artifact.
     """
 
     input_fit: FloatArray
     head: ClusterHead
     scale: FloatArray
+    latency_s: FloatArray | None = None
 
     def predict(self, texts: Sequence[str], features: FloatArray) -> Usage:
         """Predict the use of queries from their texts and (n, d) features."""
@@ -59,12 +64,16 @@ class UsageModel:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             cost_usd=cost_usd,
+            latency_s=None
+            if self.latency_s is None
+            else replace(self.head, means=self.latency_s).predict(features),
         )
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""
         head = {f"head.{name}": tensor for name, tensor in self.head.tensors().items()}
-        return {"input_fit": self.input_fit, "scale": self.scale, **head}
+        latency = {} if self.latency_s is None else {"latency_s": self.latency_s}
+        return {"input_fit": self.input_fit, "scale": self.scale, **head, **latency}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -73,7 +82,10 @@ class UsageModel:
             name.removeprefix("head."): tensor for name, tensor in tensors.items() if name.startswith("head.")
         }
         return cls(
-            input_fit=tensors["input_fit"], scale=tensors["scale"], head=ClusterHead.from_tensors(head)
+            input_fit=tensors["input_fit"],
+            scale=tensors["scale"],
+            head=ClusterHead.from_tensors(head),
+            latency_s=tensors.get("latency_s"),
         )
 
 
@@ -81,7 +93,8 @@ def fit_usage(
     dataset: RouterDataset, features: FloatArray, *, n_embedding: int, n_threads: int, seed: int
 ) -> UsageModel:
     """Learn the use of each candidate from (n, d) features of the data set's queries, embedding first."""
-    targets = np.concatenate([dataset.output_tokens, dataset.cost_usd], axis=1)
+    k = len(dataset.candidates)
+    targets = np.concatenate([dataset.output_tokens, dataset.cost_usd, dataset.latency_s], axis=1)
     observed = ~np.isnan(targets)
     totals = np.where(observed, targets, 0.0).sum(axis=0)
     scale = np.where(observed.any(axis=0), totals / np.maximum(observed.sum(axis=0), 1), np.nan)
@@ -100,11 +113,14 @@ def fit_usage(
         seed=seed,
     )
     characters = np.array([len(text) for text in dataset.texts], dtype=np.float64)
-    fits = [_line(characters, dataset.input_tokens[:, column]) for column in range(len(dataset.candidates))]
+    fits = [_line(characters, dataset.input_tokens[:, column]) for column in range(k)]
+    head, scale = fit_cluster_head(ClusterHeadConfig(), inputs), scale.astype(np.float32)
+    latency_s = head.means[:, 2 * k :] * scale[2 * k :]
     return UsageModel(
         input_fit=np.array(fits, dtype=np.float32).T,
-        head=fit_cluster_head(ClusterHeadConfig(), inputs),
-        scale=scale.astype(np.float32),
+        head=replace(head, means=np.ascontiguousarray(head.means[:, : 2 * k])),
+        scale=scale[: 2 * k],
+        latency_s=None if np.isnan(latency_s).all() else latency_s,
     )
 
 

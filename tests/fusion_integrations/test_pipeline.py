@@ -8,6 +8,7 @@ import pytest
 
 from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.errors import (
+    BudgetExceededError,
     CandidateCallError,
     EmptyQueryError,
     InvalidPolicyError,
@@ -19,6 +20,7 @@ from fusion_integrations.pipeline import FusionPipeline
 from fusion_integrations.prompts import PromptEdit
 from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
 from fusion_integrations.query_level.router_trainer import RouterTrainer
+from fusion_integrations.query_level.run_budget import RunBudget
 from fusion_integrations.testing import ScriptedChatClient, tiny_candidates, tiny_logs, tiny_prices
 from fusion_integrations.thought_level.template_library import ThoughtTemplate, ThoughtTemplateLibrary
 from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
@@ -405,3 +407,43 @@ def test_record_when_templates_hold_odd_text_is_stored_all_the_same(guided_pipel
         guided_pipeline.plan(query), Completion(text="21", model="tiny-math"), run_id="r"
     )
     assert list(store.records()) == [record]
+
+
+# Exploration and budget
+
+
+def test_plan_when_the_policy_explores_records_the_propensity_of_what_it_took(trained_router, store):
+    policy = RoutingPolicy(exploration="epsilon", epsilon=1.0)
+    pipeline = FusionPipeline(trained_router, policy=policy, store=store, seed=3)
+    plans = [pipeline.plan(PROSE) for _ in range(12)]
+    assert len({plan.candidate.id for plan in plans}) > 1  # one query, drawn anew each time
+    answer = Completion(text="Rivers run.", model="m")
+    record = pipeline.record(plans[0], answer, run_id="run-1")
+    assert (record.assignment, record.propensity) == ("policy", pytest.approx(1 / 3))
+    again = FusionPipeline(trained_router, policy=policy, seed=3)
+    assert [again.plan(PROSE).candidate for _ in range(12)] == [plan.candidate for plan in plans]
+
+
+def test_pipeline_when_it_has_a_budget_keeps_within_it_and_spends_what_calls_cost(trained_router):
+    dear = trained_router.route(PROSE).expected_cost_usd
+    budget = RunBudget(1.5 * dear)
+    pipeline = FusionPipeline(trained_router, prices=tiny_prices(), budget=budget)
+    plan = pipeline.plan(PROSE)
+    assert plan.candidate.id == "writer"
+    answer = Completion(text="Rivers run.", model="tiny-prose", input_tokens=5, output_tokens=20)
+    record = pipeline.record(plan, answer, run_id="run-1")
+    assert budget.spent_usd == pytest.approx(record.cost_usd)
+    assert pipeline.plan(PROSE).candidate.id != "writer"  # what is left does not pay another
+    failed = pipeline.plan(PROSE)
+    pipeline.record(failed, CandidateCallError("no answer"), run_id="run-2")
+    assert budget.spent_usd == pytest.approx(record.cost_usd)
+    with pytest.raises(BudgetExceededError, match="cannot be met"):
+        pipeline.plan_batch([PROSE] * 50)
+
+
+def test_pipeline_when_a_cost_is_unknown_spends_what_was_expected(trained_router):
+    budget = RunBudget(1.0)
+    pipeline = FusionPipeline(trained_router, budget=budget)
+    plan = pipeline.plan(PROSE)
+    pipeline.record(plan, Completion(text="Rivers.", model="tiny-prose"), run_id="run-1")
+    assert budget.spent_usd == pytest.approx(plan.decision.expected_cost_usd)

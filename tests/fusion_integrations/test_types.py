@@ -132,6 +132,14 @@ def test_candidate_when_saved_as_json_comes_back():
     assert candidate.to_json()["capabilities"] == ["tools", "vision"]
 
 
+def test_candidate_as_json_names_its_context_only_where_known():
+    assert "context_tokens" not in Candidate(id="a", model="m").to_json()
+    known = Candidate(id="a", model="m", context_tokens=4096)
+    assert Candidate.from_json(json.loads(json.dumps(known.to_json()))) == known
+    with pytest.raises(InvalidPolicyError, match="'a' takes 0 tokens"):
+        Candidate(id="a", model="m", context_tokens=0)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

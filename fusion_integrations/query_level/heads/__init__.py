@@ -6,7 +6,8 @@ A router holds several members, each trained without another part of the queries
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from fusion_integrations.query_level.heads.xgboost import XGBoostHeadConfig
 
 __all__ = [
     "HEAD_NAMES",
+    "AutoHeadConfig",
     "ClusterHeadConfig",
     "FittedHead",
     "GraphHeadConfig",
@@ -46,12 +48,40 @@ __all__ = [
     "XGBoostHeadConfig",
     "fit_members",
     "head_config",
+    "named_head",
     "restore_head",
 ]
 
 HeadConfig = LearnerConfig | StackHeadConfig
 
 HEAD_NAMES: tuple[str, ...] = (*LEARNERS, "stack")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoHeadConfig:
+    """Try several heads on the logs at hand and keep the best.
+
+    Attributes:
+        heads: Names of the heads to try.
+    """
+
+    name: Literal["auto"] = "auto"
+    heads: tuple[str, ...] = ("stack", "cluster", "linear", "knn", "svm", "matrix_factorization", "xgboost")
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            InvalidPolicyError: If there is none, or one is unknown.
+        """
+        if not self.heads:
+            raise InvalidPolicyError("AutoHeadConfig.heads must name at least one head.")
+        for head in self.heads:
+            head_config(head)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON data."""
+        return {"name": self.name, "heads": list(self.heads)}
 
 
 def head_config(name: str) -> HeadConfig:
@@ -69,6 +99,21 @@ def head_config(name: str) -> HeadConfig:
     if name not in HEAD_NAMES:
         raise InvalidPolicyError(f"There is no head '{name}'. Choose one of {sorted(HEAD_NAMES)}.")
     return StackHeadConfig() if name == "stack" else learner_config(name)
+
+
+def named_head(name: str) -> HeadConfig | AutoHeadConfig:
+    """Return the default configuration of a head, or of trying several for the name `"auto"`.
+
+    Args:
+        name: One of `HEAD_NAMES`, or `"auto"`.
+
+    Returns:
+        The settings.
+
+    Raises:
+        InvalidPolicyError: If there is no such head.
+    """
+    return AutoHeadConfig() if name == "auto" else head_config(name)
 
 
 def fit_members(

@@ -25,8 +25,8 @@ from fusion_integrations.model_level.distillation_config import (
     GroundTruth,
 )
 from fusion_integrations.query_level.heads import HEAD_NAMES
-from fusion_integrations.query_level.policy import POLICY_PRESETS
-from fusion_integrations.query_level.router_dataset import Label
+from fusion_integrations.query_level.labels import Label
+from fusion_integrations.query_level.policy import POLICY_PRESETS, Exploration
 from fusion_integrations.scoring.top_answers import AnswerCriterion
 from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
 
@@ -94,6 +94,7 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert sorted(choices.HeadName) == sorted(HEAD_NAMES)
     assert get_args(choices.LabelName) == get_args(Label)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
+    assert tuple(name.value for name in choices.ExplorationName) == get_args(Exploration)
 
 
 @pytest.mark.parametrize(

@@ -201,14 +201,33 @@ def test_route_when_limits_are_given_keeps_to_them(fusion, router_path):
     assert [row["candidate_id"] for row in good["ranking"] if row["excluded"]] == ["writer"]
 
 
+def test_route_when_a_quality_a_need_or_chance_is_asked_for_says_what_came_of_it(fusion, router_path):
+    command = ("route", "What is 3 plus 4?", "--router", router_path, "--json")
+    held = json.loads(fusion(*command, "--quality-of", "thinker").stdout)
+    assert (held["candidate"], held["default"]) == ("calculator", "thinker")
+    able = json.loads(fusion(*command, "--need", "tools").stdout)
+    assert (able["candidate"], able["outcome"]) == ("calculator", "only_eligible")
+    chance = ("--explore", "epsilon", "--epsilon", "1", "--margin", "0")
+    drawn = [json.loads(fusion(*command, *chance, "--seed", seed).stdout) for seed in ("1", "1", "2", "3")]
+    assert drawn[0] == drawn[1]
+    assert {decision["propensity"] for decision in drawn} == {1 / 3}
+    assert len({decision["candidate"] for decision in drawn}) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ((" ",), "is blank. Pass at least one word."),
         (("Hi", "--allow", "typist"), "The policy allows ['typist'], which the router does not know."),
         (("Hi", "--max-cost", "0"), "The policy excludes every candidate"),
+        (("Hi", "--max-loss", "0.1"), "set that too"),
+        (("Hi", "--quality-of", "typist"), "the quality of 'typist', which the router does not know"),
+        (("Hi", "--max-latency", "1"), "latency unknown: log it"),
         (("Hi", "--cost-weight", "nan"), "cost_weight must lie in [0.0, 1.0], got nan."),
-        (("Hi", "--cost-weight", "0.3", "--policy", "balance"), "Give --policy or --cost-weight, not both"),
+        (
+            ("Hi", "--cost-weight", "0.3", "--policy", "balance"),
+            "Give one of --policy, --cost-weight and --quality-of",
+        ),
     ],
 )
 def test_route_when_an_input_is_bad_exits_1_with_the_message(arguments, says, fusion, router_path):

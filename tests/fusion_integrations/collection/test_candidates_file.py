@@ -32,7 +32,7 @@ models:
     client: echo
 candidates:
   - {id: "tiny:direct", model: tiny, options: {max_tokens: 48, stop: ["\\n"]}, description: quick}
-  - {id: "tiny:reasoning", model: tiny, prompt_mode: reasoning, capabilities: [tools]}
+  - {id: "tiny:reasoning", model: tiny, prompt_mode: reasoning, capabilities: [tools], context_tokens: 2048}
   - {id: free, model: free, revision: mine-3}
 """
 LEVELS = """
@@ -98,6 +98,7 @@ def test_load_candidates_when_good_gives_candidates_prices_and_options(tmp_path)
             prompt_mode="reasoning",
             revision="reasoning-1",
             capabilities=frozenset({"tools"}),
+            context_tokens=2048,
         ),
         Candidate(id="free", model="free", revision="mine-3"),
     )

@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from fusion_integrations.query_level.calibration import COST_WEIGHTS, Outcomes, calibrate_margins
+from fusion_integrations.query_level.calibration import (
+    COST_WEIGHTS,
+    Outcomes,
+    calibrate_margins,
+    calibrate_se,
+)
+from fusion_integrations.types import Candidate
 
 
 def calibrate(prediction, reached, learned, *, cost=None, groups=None, risk=0.05, seed=0):
@@ -104,3 +110,40 @@ def test_margins_when_the_seed_is_equal_are_equal(predict, basis):
     prediction = predict(members_around(truth * 0.2 + 0.4, noise=0.1, rng=rng))
     learned = basis([0.5, 0.5])
     assert calibrate(prediction, truth, learned, seed=1) == calibrate(prediction, truth, learned, seed=1)
+
+
+def test_margins_when_a_context_window_looks_too_small_for_what_was_answered_do_not_mind(predict, basis):
+    truth = np.array([[1.0, 0.0]] * 20 + [[0.0, 1.0]] * 20)
+    narrow = tuple(Candidate(id=name, model="m", context_tokens=10) for name in "ab")
+    prediction = predict(truth, input_tokens=50, candidates=narrow)
+    (margin,) = calibrate(prediction, truth, basis([0.51, 0.5]))
+    assert margin.gain == pytest.approx(0.5)
+
+
+# Standard errors
+
+
+def clustered(predict, *, error, stated, seed=0, n_clusters=40, per_cluster=50):
+    """Predictions wrong by the same amount within a cluster, and members that state another error."""
+    rng = np.random.default_rng(seed)
+    guess = np.repeat(np.linspace(0.3, 0.7, n_clusters), per_cluster)
+    truth = guess + np.repeat(rng.normal(0, error, n_clusters), per_cluster)
+    reached = (rng.random(len(truth)) < np.clip(truth, 0, 1)).astype(np.float32)[:, None]
+    # Two members at guess -/+ stated have the jackknife error stated.
+    members = np.stack([guess - stated, guess + stated])[:, :, None]
+    return predict(members), Outcomes(performance=reached, cost_usd=np.full_like(reached, np.nan))
+
+
+@pytest.mark.parametrize(("error", "stated", "scale"), [(0.12, 0.06, 2.0), (0.1, 0.1, 1.0), (0.02, 0.1, 1.0)])
+def test_standard_errors_are_widened_to_the_errors_shown_and_never_narrowed(predict, error, stated, scale):
+    found = [calibrate_se(*clustered(predict, error=error, stated=stated, seed=seed)) for seed in range(6)]
+    # Groups of 100 queries join two clusters, which average part of their errors away: down to 0.7 of them.
+    assert max(1.0, 0.65 * scale) <= np.mean(found) <= 1.15 * scale
+
+
+def test_standard_errors_that_state_nothing_are_left_alone(predict):
+    assert calibrate_se(*clustered(predict, error=0.1, stated=0.0)) == 1.0
+
+
+def test_standard_errors_of_a_far_too_sure_router_are_widened_to_a_limit(predict):
+    assert calibrate_se(*clustered(predict, error=0.2, stated=0.001)) == 5.0

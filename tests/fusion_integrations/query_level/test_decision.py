@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -269,6 +270,16 @@ def test_decision_as_json_is_json_even_where_numbers_are_infinite_or_unknown(pre
     assert data["margin_z"] is data["expected_cost_usd"] is data["ranking"][1]["reward"] is None
 
 
+def test_decision_gives_intervals_from_the_calibrated_error_within_0_and_1(predict, basis):
+    # Members 0.4 and 0.6: mean 0.5, error 0.1, calibrated 0.2, so 0.5 -/+ 0.392; the other 0.95 -/+ 0.392.
+    prediction = predict([[[0.4, 0.85]], [[0.6, 1.05]]])
+    learned = replace(basis([0.5, 0.5]), se_scale=2.0)
+    ranked = {r.candidate_id: r for r in decide(prediction, ALWAYS, basis=learned)[0].ranking}
+    assert ranked["a"].performance_se == pytest.approx(0.1)
+    assert (ranked["a"].performance_low, ranked["a"].performance_high) == pytest.approx((0.108, 0.892))
+    assert (ranked["b"].performance_low, ranked["b"].performance_high) == pytest.approx((0.558, 1.0))
+
+
 # Properties
 
 
@@ -294,6 +305,7 @@ def test_decisions_when_candidates_are_permuted_are_the_same(predict, basis, nam
     assume(policy.cost_weight < 1)  # where cost alone counts, equal costs are equal rewards
     k = members.shape[2]
     # Distinct rewards: among equal ones the order of the candidates decides, as documented.
+    costs = costs + np.arange(k) / 1000
     members = members + np.arange(k) / 100 + np.array([0, 1e-3])[:, None, None] * np.arange(k)
     order = random.sample(range(k), k)
     names = [named("abcde")[i] for i in range(k)]

@@ -45,16 +45,6 @@ from fusion_integrations.query_level.explanation import explain_choice
                 "validation data leaving it did not pay."
             ),
         ),
-        (
-            0,
-            [0.0, -np.inf],
-            {"unreached": 0.9},
-            "only_eligible",
-            (
-                "'a' is the only eligible candidate. No candidate is expected to reach the wanted "
-                "performance 0.9."
-            ),
-        ),
     ],
 )
 def test_explanation_says_outcome_and_reason(chosen, gain, settings, outcome, reason):

@@ -27,6 +27,13 @@ from fusion_integrations.query_level.policy import (
         ("max_cost_usd", math.nan),
         ("min_performance", 1.5),
         ("min_performance", math.nan),
+        ("max_latency_s", -1.0),
+        ("max_latency_s", math.nan),
+        ("max_loss", 1.1),
+        ("max_loss", math.nan),
+        ("epsilon", -0.1),
+        ("epsilon", math.nan),
+        ("exploration", "greedy"),
         ("margin_z", -1.0),
         ("margin_z", math.nan),
     ],
@@ -41,6 +48,19 @@ def test_policy_takes_the_ends_of_its_ranges():
     RoutingPolicy(cost_weight=0.0, max_cost_usd=math.inf, min_performance=1.0, margin_z=0.0)
 
 
+@pytest.mark.parametrize(
+    ("wishes", "says"),
+    [
+        ({"max_loss": 0.1}, "set that too"),
+        ({"quality_of": "a", "cost_weight": 0.1}, "Give one of them"),
+        ({"quality_of": "a", "exploration": "thompson"}, "exploration='epsilon'"),
+    ],
+)
+def test_policy_when_two_wishes_exclude_each_other_says_what_to_do(wishes, says):
+    with pytest.raises(InvalidPolicyError, match=says):
+        RoutingPolicy(**wishes)
+
+
 def test_presets_are_the_papers_scenarios():
     # alpha = 1 - cost_weight, beta = cost_weight: (1, 0), (0.5, 0.5), (0.2, 0.8).
     assert [policy.cost_weight for policy in (PERFORMANCE_FIRST, BALANCE, COST_FIRST)] == [0.0, 0.5, 0.8]
@@ -53,6 +73,7 @@ def test_presets_are_the_papers_scenarios():
         (RoutingPolicy(), False),
         (RoutingPolicy(cost_weight=0.1), True),
         (RoutingPolicy(max_cost_usd=1.0), True),
+        (RoutingPolicy(quality_of="a"), True),
         (RoutingPolicy(min_performance=0.5, cost_scale_usd=1.0), False),
     ],
 )
@@ -80,6 +101,12 @@ def test_fingerprint_when_any_field_differs_differs():
         RoutingPolicy(allowed=frozenset()),
         RoutingPolicy(allowed=frozenset("a")),
         RoutingPolicy(required_capabilities=frozenset("a")),
+        RoutingPolicy(max_latency_s=1.0),
+        RoutingPolicy(quality_of="a"),
+        RoutingPolicy(quality_of="a", max_loss=0.1),
+        RoutingPolicy(exploration="epsilon"),
+        RoutingPolicy(exploration="thompson"),
+        RoutingPolicy(exploration="epsilon", epsilon=0.5),
     ]
     assert len({policy.fingerprint for policy in policies}) == len(policies)
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import pickletools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,14 @@ from fusion_integrations.errors import (
     ArtifactNotFoundError,
     ArtifactWriteError,
     EmbedderMismatchError,
+    InvalidPolicyError,
+    NoEligibleCandidateError,
 )
 from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
 from fusion_integrations.query_level.router_artifact import WEIGHTS_FILE
 from fusion_integrations.query_level.router_model import RouterModel
+from fusion_integrations.query_level.router_trainer import RouterTrainer
+from fusion_integrations.types import Candidate
 
 TEXTS = ["What is 17 plus 4?", "Write a line about rivers.", "漢字 🙂", "x" * 5000]
 PREDICTIONS = ("performance_members", "input_tokens", "output_tokens", "logged_cost_usd")
@@ -56,7 +61,9 @@ def test_router_when_loaded_predicts_and_decides_bit_equal(router_of_each_head, 
     assert loaded.candidates == saved.candidates
     assert loaded.route_batch(TEXTS, policy=BALANCE) == saved.route_batch(TEXTS, policy=BALANCE)
     assert loaded.basis.margin_z == saved.basis.margin_z
+    assert loaded.basis.se_scale == saved.basis.se_scale >= 1
     assert loaded.basis.cost_scale_usd == saved.basis.cost_scale_usd
+    np.testing.assert_array_equal(loaded.basis.quality.loss, saved.basis.quality.loss)
     assert loaded.arguments == saved.arguments
     assert loaded.metrics == saved.metrics
     assert loaded.log_fingerprint == saved.log_fingerprint != ""
@@ -175,6 +182,9 @@ def test_loading_when_an_array_is_missing_refuses(trained_router, tmp_path, miss
         ("member.0.means", np.zeros((2, 2), dtype=np.float32)),
         ("usage.scale", np.zeros(5, dtype=np.float32)),
         ("usage.input_fit", np.zeros((2, 2), dtype=np.float32)),
+        ("usage.latency_s", np.zeros((2, 2), dtype=np.float32)),
+        ("quality.loss", np.zeros((2, 20), dtype=np.float32)),
+        ("quality.rates", np.zeros(20, dtype=np.float32)),
     ],
 )
 def test_loading_when_an_array_fits_other_candidates_refuses(trained_router, tmp_path, name, array):
@@ -226,6 +236,8 @@ def test_loading_when_a_candidate_repeats_or_is_missing_refuses(trained_router, 
         ({"cost_scale_usd": -1.0}, "cost_scale_usd"),
         ({"margins": [[0.0, -1.0]]}, "margins"),
         ({"margins": "none"}, "margins"),
+        ({"se_scale": 0.5}, "se_scale"),
+        ({"pool": {"n_trained": 3}}, "kept"),
         ({"surprise": 1}, "surprise"),
     ],
 )
@@ -260,3 +272,24 @@ def test_golden_router_of_format_1_still_loads_and_predicts_as_when_it_was_saved
         np.testing.assert_allclose(getattr(prediction, name), stored, rtol=1e-5, atol=1e-5)
     decisions = router.route_batch(expected["texts"], policy=RoutingPolicy(margin_z=0.0))
     assert [decision.candidate.id for decision in decisions] == expected["chosen"]
+
+
+def test_golden_router_has_no_validated_quality_and_says_so():
+    router = RouterModel.from_pretrained(GOLDEN / "cluster")
+    policy = RoutingPolicy(quality_of=router.candidates[0].id)
+    with pytest.raises(InvalidPolicyError, match="saved by an older release"):
+        router.route(TEXTS[0], policy=policy)
+    router.route(TEXTS[0], policy=replace(policy, margin_z=1.0))
+
+
+def test_latency_and_context_survive(logs, two_tasks, tmp_path):
+    rows = [row | {"latency_s": 2.0 if row["c"] == "a" else 0.5} for row in two_tasks()]
+    known = tuple(Candidate(id=name, model=f"m-{name}", context_tokens=200) for name in "ab")
+    router = RouterTrainer(embedder=HashEmbedder()).train(logs(*rows), candidates=known)
+    router.save_pretrained(tmp_path / "router")
+    loaded = RouterModel.from_pretrained(tmp_path / "router")
+    np.testing.assert_allclose(loaded.predict(TEXTS[:1]).latency_s, [[2.0, 0.5]], rtol=1e-4)
+    assert loaded.candidates == known
+    assert loaded.route(TEXTS[0], policy=RoutingPolicy(max_latency_s=1.0)).candidate.id == "b"
+    with pytest.raises(NoEligibleCandidateError, match="exceed its 200 tokens"):
+        loaded.route("x" * 5000)

@@ -70,6 +70,26 @@ def test_prompt_tokens_when_all_texts_are_equally_long_are_their_mean(logs):
     np.testing.assert_allclose(usage.predict(["x" * 99], FEATURES[:1]).input_tokens, [[4.5]], rtol=1e-6)
 
 
+def test_latency_where_logged_is_predicted_and_unknown_elsewhere(logs):
+    rows = [
+        {"q": f"word {i}", "c": c, "performance": 1.0, "latency_s": 1.5 if c == "a" else None}
+        for i in range(30)
+        for c in "ab"
+    ]
+    usage = fit_usage(RouterDataset.from_logs(logs(*rows)), FEATURES, n_threads=1, seed=0)
+    restored = UsageModel.from_tensors(dict(usage.tensors()))
+    latency = restored.predict(["any"], FEATURES[:1]).latency_s
+    np.testing.assert_allclose(latency, [[1.5, NAN]], rtol=1e-5)
+    assert usage.head.means.shape[1] == 4  # apart from it, as older releases expect
+
+
+def test_latency_when_never_logged_is_not_stored(logs):
+    usage = fit_usage(dataset_of(logs), FEATURES, n_threads=1, seed=0)
+    assert usage.latency_s is None
+    assert "latency_s" not in usage.tensors()
+    assert usage.predict(["any"], FEATURES[:1]).latency_s is None
+
+
 def test_usage_when_restored_from_its_tensors_is_equal(logs):
     usage = fit_usage(dataset_of(logs), FEATURES, n_embedding=0, n_threads=1, seed=0)
     restored = UsageModel.from_tensors(dict(usage.tensors()))

@@ -1,0 +1,225 @@
+"""Choose who answers, as arrays over many queries: the pure core that decisions and validation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.basis import ADDED_MARGIN_Z, DecisionBasis
+from fusion_integrations.query_level.eligibility import Exclusions, exclude_others_than, exclusions
+from fusion_integrations.query_level.exploration import epsilon_greedy, thompson
+from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.quality_target import QualityBar, quality_bar, quality_rewards
+from fusion_integrations.types import PriceTable
+
+__all__ = ["ROUNDING", "Choice", "choose", "reward"]
+
+# Rewards that differ by less are tied: float32 products of equal numbers differ in their last bits, and by
+# how many queries are predicted at once.
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Choice:
+    """The policy applied to n queries, as arrays.
+
+    Attributes:
+        chosen: (n,) column of the chosen candidate.
+        favourite: (n,) column that would have been chosen without exploration.
+        default: (n,) column of the best single candidate that is eligible for the query; with a quality to
+            hold, of the candidate whose quality it is, if that is eligible.
+        rewards: (n, k) what the policy maximises: predicted reward, or with a quality to hold what a
+            candidate is worth beside the wanted one (see `quality_rewards`); -inf where not eligible.
+        cost_usd: (n, k) expected cost; NaN if unknown.
+        gain: (n, k) predicted gain of reward over the default; -inf where not eligible.
+        gain_se: (n, k) standard error of the gain. With a quality to hold, rewards are lower bounds already.
+        margin_z: The margin applied.
+        propensity: (n,) probability of the chosen candidate under the policy; 1 without exploration.
+        excluded: (n, k) reason of exclusion, "" where eligible.
+        bar: The quality that was held, if any.
+    """
+
+    chosen: npt.NDArray[np.intp]
+    favourite: npt.NDArray[np.intp]
+    default: npt.NDArray[np.intp]
+    rewards: FloatArray
+    cost_usd: FloatArray
+    gain: FloatArray
+    gain_se: FloatArray
+    margin_z: float
+    propensity: npt.NDArray[np.float64]
+    excluded: Exclusions
+    bar: QualityBar | None
+
+
+def choose(
+    prediction: Prediction,
+    policy: RoutingPolicy,
+    *,
+    basis: DecisionBasis,
+    prices: PriceTable | None = None,
+    generators: Sequence[np.random.Generator] | None = None,
+) -> Choice:
+    """Apply a policy to predictions.
+
+    The default is, among those eligible, the candidate of highest mean reward in training, counting its mean
+    performance one standard error lower. Another one is
+    chosen only if its predicted gain over the default, paired within the ensemble members, exceeds
+    `margin_z` standard errors, and only for a query like those of the logs, unless the policy's margin is 0.
+    Ties keep the default, then the candidates' order.
+
+    With `quality_of`, the default is that candidate, and it is left for whoever is worth more beside it by
+    `quality_rewards`. Exploration then moves among the eligible.
+
+    Args:
+        prediction: Expectations for n queries.
+        policy: What the caller wants.
+        basis: What training learned.
+        prices: Today's prices; None takes costs as logged.
+        generators: n random sources; needed by a policy that explores.
+
+    Returns:
+        The choices, in the order of the queries.
+
+    Raises:
+        InvalidPolicyError: If cost counts but no cost scale is known, a wanted quality was not validated, or
+            the policy explores and there is no random source.
+        NoEligibleCandidateError: If the policy excludes every candidate for a query; says why for each.
+        UnknownCandidateError: If the policy names a candidate the router does not know.
+
+    Source:
+        Reward: FusionFactory (arXiv 2507.10540), section 4.2, alpha = 1 - cost_weight, beta = cost_weight.
+    """
+    if policy.exploration != "none" and generators is None:
+        message = (
+            f"The policy explores ({policy.exploration}), which needs a random source: pass random=<seed or "
+            "numpy Generator>."
+        )
+        raise InvalidPolicyError(message)
+    scale = basis.scale_for(policy)
+    cost = prediction.cost_usd(prices)
+    excluded = exclusions(prediction, policy, cost_usd=cost)
+    bar, margin = None, 0.0
+    if policy.quality_of is None:
+        rewards = reward(prediction.performance, cost, cost_weight=policy.cost_weight, cost_scale_usd=scale)
+        margin = basis.margin_for(policy)
+    else:
+        average_usd = basis.average.cost_usd(prices)[0]
+        bar = quality_bar(policy, prediction, average_usd=average_usd, curves=basis.quality)
+        rewards, may_stand_in = quality_rewards(prediction, cost, bar)
+        exclude_others_than(may_stand_in, excluded, wanted=prediction.candidates[bar.column])
+    eligible = excluded == ""
+    default = _default(eligible, policy, basis=basis, prices=prices, scale=scale, bar=bar)
+    rows = np.arange(len(default))
+    rewards = np.where(eligible, rewards, -np.inf).astype(np.float32)
+    gain = rewards - rewards[rows, default][:, None]
+    gain_se = (1 - policy.cost_weight) * prediction.paired_gain_se(default)
+    margins = _margins(prediction, policy, margin, added=basis.added)
+    convincing = _convincing(gain, gain_se, margins)
+    if prediction.is_novel is not None and policy.margin_z != 0:
+        convincing &= ~prediction.is_novel[:, None]
+    best = np.where(convincing, gain, -np.inf).argmax(axis=1)
+    favourite = np.where(convincing.any(axis=1), best, default)
+    chosen, propensity = _explored(
+        favourite, eligible, policy, members=prediction.performance_members, rewards=rewards, by=generators
+    )
+    return Choice(
+        chosen=chosen,
+        favourite=favourite,
+        default=default,
+        rewards=rewards,
+        cost_usd=cost,
+        gain=gain,
+        gain_se=gain_se,
+        margin_z=margin if bar is None else bar.margin_z,
+        propensity=propensity,
+        excluded=excluded,
+        bar=bar,
+    )
+
+
+def reward(
+    performance: FloatArray, cost_usd: FloatArray, *, cost_weight: float, cost_scale_usd: float
+) -> FloatArray:
+    """Weigh performance against cost; NaN where cost counts and is unknown.
+
+    Args:
+        performance: Any shape, in [0, 1].
+        cost_usd: Same shape, USD a call.
+        cost_weight: In [0, 1].
+        cost_scale_usd: The cost that counts as much as one full point of performance.
+
+    Returns:
+        Same shape: (1 - cost_weight) * performance - cost_weight * cost_usd / cost_scale_usd.
+
+    Source:
+        FusionFactory (arXiv 2507.10540), section 4.2, with alpha = 1 - beta = 1 - cost_weight. The paper
+        scales cost per task with test statistics; ours is one stated scale, so a reward is comparable.
+    """
+    if cost_weight == 0:
+        return performance
+    weighed: FloatArray = (1 - cost_weight) * performance - cost_weight * (cost_usd / cost_scale_usd)
+    return weighed
+
+
+def _default(
+    eligible: npt.NDArray[np.bool_],
+    policy: RoutingPolicy,
+    *,
+    basis: DecisionBasis,
+    prices: PriceTable | None,
+    scale: float,
+    bar: QualityBar | None,
+) -> npt.NDArray[np.intp]:
+    # Today's prices move the default as they move the candidates: a model made dearer stops being it.
+    usual = reward(
+        basis.average.performance - basis.average.performance_se,
+        basis.average.cost_usd(prices),
+        cost_weight=policy.cost_weight,
+        cost_scale_usd=scale,
+    )
+    usual = np.where(np.isnan(usual), np.finfo(np.float32).min, usual)
+    default = np.where(eligible, usual, -np.inf).argmax(axis=1)
+    return default if bar is None else np.where(eligible[:, bar.column], bar.column, default)
+
+
+def _margins(
+    prediction: Prediction, policy: RoutingPolicy, margin: float, *, added: frozenset[str]
+) -> npt.NDArray[np.float64]:
+    """Return (k,) margins: the validated one, but no less than `ADDED_MARGIN_Z` for whom it has not seen."""
+    margins = np.full(len(prediction.candidates), margin)
+    if added and policy.margin_z is None and policy.quality_of is None:
+        is_added = [candidate.id in added for candidate in prediction.candidates]
+        margins[is_added] = max(margin, ADDED_MARGIN_Z)
+    return margins
+
+
+def _convincing(
+    gain: FloatArray, gain_se: FloatArray, margins: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    # An infinite margin means never, whatever the standard error; inf * 0 would be undefined.
+    finite = np.where(np.isinf(margins), 0.0, margins)
+    convincing: npt.NDArray[np.bool_] = (gain > ROUNDING) & (gain > finite * gain_se) & np.isfinite(margins)
+    return convincing
+
+
+def _explored(
+    favourite: npt.NDArray[np.intp],
+    eligible: npt.NDArray[np.bool_],
+    policy: RoutingPolicy,
+    *,
+    members: FloatArray,
+    rewards: FloatArray,
+    by: Sequence[np.random.Generator] | None,
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    if policy.exploration == "none" or by is None:
+        return favourite, np.ones(len(favourite))
+    if policy.exploration == "epsilon":
+        return epsilon_greedy(favourite, eligible, epsilon=policy.epsilon, generators=by)
+    return thompson(members, rewards, eligible, performance_weight=1 - policy.cost_weight, generators=by)

@@ -1,0 +1,96 @@
+"""How much partial logs can tell: who answered how much, by what chance, and what no log can say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from fusion_integrations.query_level.heads.base import MIN_ANSWERS
+from fusion_integrations.query_level.off_policy import effective_sample_size, importance_weights
+from fusion_integrations.query_level.router_dataset import RouterDataset
+
+__all__ = ["Overlap", "measure_overlap"]
+
+_FEW_EFFECTIVE = 50  # weighted answers worth fewer than this say little of a mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """What the answers of a log cover.
+
+    Attributes:
+        n_queries: Queries with a score.
+        n_complete: Those that every candidate answered.
+        n_certain: Those answered by one candidate that a deterministic policy chose: nobody else could have.
+        effective_answers: By candidate id, what its weighted answers are worth in equally weighted ones.
+        n_answers: By candidate id, its answers.
+    """
+
+    n_queries: int
+    n_complete: int
+    n_certain: int
+    effective_answers: dict[str, float]
+    n_answers: dict[str, int]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before trusting a router learned from them, one sentence each."""
+        found = []
+        if self.n_certain > self.n_queries / 2:
+            found.append(
+                f"No overlap: {self.n_certain} of {self.n_queries} queries were routed with certainty, so "
+                "nothing tells how another candidate would have done on them but queries that look alike. "
+                "Log with exploration (RoutingPolicy.exploration) to learn more."
+            )
+        few = [name for name, count in self.n_answers.items() if count < MIN_ANSWERS]
+        if few:
+            found.append(
+                f"Fewer than {MIN_ANSWERS} answers of {few}: they are not chosen before there are more."
+            )
+        weak = [
+            f"{name} ({size:.0f})"
+            for name, size in self.effective_answers.items()
+            if size < min(_FEW_EFFECTIVE, 0.5 * self.n_answers[name]) and name not in few
+        ]
+        if weak:
+            found.append(
+                "Weighted by how unlikely they were, the answers are worth few: " + ", ".join(weak) + "."
+            )
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the overlap as JSON data, warnings included."""
+        return {**vars(self), "warnings": list(self.warnings)}
+
+
+def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset) -> Overlap:
+    """Measure what the answers of a log cover.
+
+    Args:
+        frame: The logs, in `LOG_SCHEMA`.
+        dataset: The same, pivoted.
+
+    Returns:
+        The overlap.
+    """
+    answered = ~np.isnan(dataset.performance)
+    ids = [candidate.id for candidate in dataset.candidates]
+    single = {
+        query_id
+        for query_id, count in zip(dataset.query_ids, answered.sum(axis=1), strict=True)
+        if count == 1
+    }
+    certain = frame.filter(
+        (pl.col("assignment") == "policy") & (pl.col("propensity") == 1) & pl.col("candidate_id").is_in(ids)
+    )["query_id"].unique()
+    sizes = effective_sample_size(importance_weights(dataset.performance, dataset.propensity))
+    return Overlap(
+        n_queries=len(dataset),
+        n_complete=int(answered.all(axis=1).sum()),
+        n_certain=len(single & set(certain)),
+        effective_answers=dict(zip(ids, map(float, sizes), strict=True)),
+        n_answers=dict(zip(ids, map(int, answered.sum(axis=0)), strict=True)),
+    )
