@@ -6,15 +6,9 @@ from collections.abc import Sequence
 
 from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
 from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, BenchmarkRow, HeadDetails
-from fusion_integrations.evaluation.cost_quality import quality_hull
-from fusion_integrations.evaluation.evaluation_report import Verdict
+from fusion_integrations.evaluation.page_blocks import cost_block, gain_block, task_block, verdict_text
 from fusion_integrations.evaluation.page_explorer import query_explorer
-from fusion_integrations.evaluation.page_figures import (
-    calibration_figure,
-    cost_figure,
-    gain_figure,
-    task_figure,
-)
+from fusion_integrations.evaluation.page_figures import calibration_figure
 from fusion_integrations.evaluation.page_html import Html, element, joined, table
 from fusion_integrations.evaluation.page_layout import (
     PagePart,
@@ -117,7 +111,7 @@ def _strategies(report: BenchmarkReport) -> Html:
             "reference" if row.strategy == BEST_SINGLE else str(row.first.gain) for row in report.rows
         ],
         "Verdict": [
-            "" if row.strategy == BEST_SINGLE else _verdict(report.verdict(row)) for row in report.rows
+            "" if row.strategy == BEST_SINGLE else verdict_text(report.verdict(row)) for row in report.rows
         ],
         "Left the default": [
             "" if row.head is None else f"{row.head.switch_share:.0%}" for row in report.rows
@@ -126,35 +120,19 @@ def _strategies(report: BenchmarkReport) -> Html:
     if _has_costs(report):
         columns["USD per 1000 calls"] = [cost_text(row.first.cost_usd) for row in report.rows]
     compared = [row for row in report.rows if row.head is not None or row.strategy == BEST_PER_TASK]
-    gains = {row.strategy: row.first.gain for row in compared}
-    whole = table("Strategies", list(columns), list(zip(*columns.values(), strict=True)))
-    heads = [row.strategy for row in _heads(report)]
-    words = "; ".join(f"{name} {gain}" for name, gain in gains.items())
     return joined(
-        whole,
-        figure_block(
-            f"Gain in performance over {BEST_SINGLE} with {report.level:.0%} intervals. An interval right of "
-            "0 is a gain.",
-            gain_figure(gains, heads=heads),
-            label=f"Gains over {BEST_SINGLE}: {words}.",
-            numbers=table(
-                "Gains",
-                ("Strategy", "Gain", "Low", "High"),
-                [
-                    (name, f"{gain.mean:+.4f}", f"{gain.low:+.4f}", f"{gain.high:+.4f}")
-                    for name, gain in gains.items()
-                ],
-            ),
+        table("Strategies", list(columns), list(zip(*columns.values(), strict=True))),
+        gain_block(
+            {row.strategy: row.first.gain for row in compared},
+            what="performance",
+            level=report.level,
+            heads=list(_details(report)),
         ),
     )
 
 
 def _has_costs(report: BenchmarkReport) -> bool:
     return any(cost is not None for cost in report.candidate_costs.values())
-
-
-def _verdict(verdict: Verdict) -> Html:
-    return element("span", verdict, class_=verdict if verdict in ("better", "worse") else None)
 
 
 def _costs(report: BenchmarkReport) -> Html:
@@ -170,44 +148,17 @@ def _costs(report: BenchmarkReport) -> Html:
         for row in report.rows
         if row.head is None and row.first.cost_usd is not None
     }
-    curves = {name: head.cost_quality for name, head in _details(report).items() if head.cost_quality}
-    figure = cost_figure(
-        candidates=candidates,
-        baselines=baselines,
-        curves={name: curve.points for name, curve in curves.items()},
-        heads=list(_details(report)),
-    )
-    offered = [
-        (name, cost_text(cost), f"{performance:.3f}")
-        for name, curve in curves.items()
-        for cost, performance in quality_hull(curve.points).tolist()
-    ]
-    single = [
-        (name, cost_text(cost), f"{reached:.3f}")
-        for name, (cost, reached) in (candidates | baselines).items()
-    ]
-    best = max(candidates, key=lambda name: candidates[name][1])
-    words = [f"Best LLM: {best}, {_point_text(*candidates[best])}."]
-    words += [
-        f"{name} reaches {_point_text(*max(curve.points, key=lambda point: (point[1], -point[0])))}."
-        for name, curve in curves.items()
-    ]
+    curves = {name: head.cost_quality.points for name, head in _details(report).items() if head.cost_quality}
     return joined(
-        figure_block(
-            "Up and to the left is better. The points of a head are its choices at different cost weights, "
-            "its line is the hull over them: mixing two choices by chance reaches every point of the line.",
-            figure,
-            label=f"Performance against cost. {' '.join(words)}",
-            numbers=table(
-                "Cost and performance", ("Strategy", "USD per 1000 calls", "Performance"), single + offered
-            ),
+        cost_block(
+            {"LLMs": candidates, "Baselines": baselines},
+            curves=curves,
+            heads=list(_details(report)),
+            caption="Up and to the left is better. The points of a head are its choices at different cost "
+            "weights, its line is the hull over them: mixing two choices by chance reaches every point of it.",
         ),
         _scenarios(report) if len(report.policies) > 1 else Html(),
     )
-
-
-def _point_text(cost_usd: float, performance: float) -> str:
-    return f"performance {performance:.3f} for {cost_text(cost_usd)} USD per 1000 calls"
 
 
 def _scenarios(report: BenchmarkReport) -> Html:
@@ -243,31 +194,20 @@ def _scenarios(report: BenchmarkReport) -> Html:
 
 
 def _tasks(report: BenchmarkReport) -> Html:
-    tasks = list(report.tasks)
-    if not tasks:
+    if not report.tasks:
         return element("p", "The log names no tasks.")
-    best = sorted(report.candidates, key=lambda name: -report.candidates[name])[:_N_BEST_CANDIDATES]
-    per_task = {row.strategy: row.per_task for row in report.rows}
-    per_task |= {name: report.candidate_tasks[name] for name in best}
-    heads = [row.strategy for row in _heads(report)]
-    gains = [
-        (max(per_task[head][task] for head in heads) - per_task[BEST_SINGLE][task], task) for task in tasks
-    ]
-    everything = per_task | dict(report.candidate_tasks)
-    return figure_block(
-        f"Mean performance on each task of {BEST_PER_TASK} and the other baselines, the heads, and the best "
-        f"LLMs: {', '.join(best)}.",
-        task_figure(per_task, tasks=tasks, heads=heads),
-        label=f"Performance on {len(tasks)} tasks. The best head stands highest above {BEST_SINGLE} on "
-        f"{max(gains)[1]} ({max(gains)[0]:+.3f}) and lowest on {min(gains)[1]} ({min(gains)[0]:+.3f}).",
-        numbers=table(
-            "Performance by task",
-            ("Task", "Queries", *everything),
-            [
-                (task, str(report.tasks[task]), *(f"{values[task]:.3f}" for values in everything.values()))
-                for task in tasks
-            ],
-        ),
+    ranked = sorted(report.candidates, key=lambda name: -report.candidates[name])
+    best, others = ranked[:_N_BEST_CANDIDATES], ranked[_N_BEST_CANDIDATES:]
+    strategies = {row.strategy: row.per_task for row in report.rows}
+    # An LLM may have the name of a strategy.
+    labels = {name: f"{name} (LLM)" if name in strategies else name for name in ranked}
+    return task_block(
+        strategies | {labels[name]: report.candidate_tasks[name] for name in best},
+        {labels[name]: report.candidate_tasks[name] for name in others},
+        tasks=report.tasks,
+        heads=list(_details(report)),
+        caption="Mean performance on each task: the baselines, the heads, and the best LLMs, "
+        f"{' and '.join(best)}.",
     )
 
 

@@ -82,9 +82,9 @@ def export_llmrouterbench(
     Args:
         report: A benchmark that holds all its queries (`n_shown=None`).
         frame: The log it measured on, in `LOG_SCHEMA`.
-        folder: Where to write `<log>/<task>/test/<model>/<task>-test-<model>-<time>.json`; each `<log>`
-            folder is a results folder of LLMRouterBench. A head is the model `fusion-<head>`; queries without a task
-            form one of the log's name.
+        folder: Where to write `<log>/<task>/test/<model>/<task>-test-<model>-<time>.json`; a `<log>`
+            folder is a results folder of LLMRouterBench. A head is the model `fusion-<head>`; queries without
+            a task form one of the log's name.
         now: The time in the file names, by which LLMRouterBench finds the newest.
 
     Returns:
@@ -235,7 +235,7 @@ def _result(records: Sequence[Mapping[str, Any]], *, task: str, model: str) -> d
 
 
 def _file_name(name: str) -> str:
-    """Make a name safe as one part of a path: no separator, no leading dot, different names stay different."""
+    """Make a name one safe part of a path: no separator, no leading dot, different names stay different."""
     quoted = quote(name, safe=" ")
     return f"%2E{quoted[1:]}" if quoted.startswith(".") else quoted
 

@@ -37,14 +37,16 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _N_COLORS = 8
 _LOG_RATIO = 20.0  # costs that differ more than this are shown on a logarithmic axis
 _N_STEPS = 60
+_GROUP_SYMBOLS, _GROUP_COLORS = ("circle", "diamond"), ("--muted", "--text")
 _LEAST_REACH = 0.02  # half width of the axis of gains
 
 
-def gain_figure(gains: Mapping[str, Interval], *, heads: Sequence[str]) -> Figure:
+def gain_figure(gains: Mapping[str, Interval], *, title: str, heads: Sequence[str]) -> Figure:
     """Show gains over Best Single with their intervals.
 
     Args:
         gains: Gain by strategy, in the order to show.
+        title: Of the axis.
         heads: All heads, for their colours.
 
     Returns:
@@ -70,46 +72,37 @@ def gain_figure(gains: Mapping[str, Interval], *, heads: Sequence[str]) -> Figur
         "layout": {
             "height": 110 + 34 * len(gains),
             "showlegend": False,
-            "xaxis": _axis("Gain in performance over Best Single", zeroline=True, range=[-reach, reach]),
+            "xaxis": _axis(title, zeroline=True, range=[-reach, reach]),
             "yaxis": _axis("", type="category", categoryarray=names[::-1], categoryorder="array"),
         },
     }
 
 
 def cost_figure(
-    *,
-    candidates: Mapping[str, Point],
-    baselines: Mapping[str, Point],
-    curves: Mapping[str, Sequence[Point]],
-    heads: Sequence[str],
+    groups: Mapping[str, Mapping[str, Point]], *, curves: Mapping[str, Sequence[Point]], heads: Sequence[str]
 ) -> Figure:
-    """Show performance against cost: one point a candidate and baseline, one curve and its hull a head.
+    """Show performance against cost: points in groups, and for each head its points and the hull over them.
 
     Args:
-        candidates: Mean USD a call and mean performance by candidate.
-        baselines: The same by baseline.
+        groups: Mean USD a call and mean performance by name, by the name of the group.
         curves: What each head offers.
         heads: All heads, for their colours.
 
     Returns:
         The figure; costs are those of a thousand calls.
     """
-    points = [
-        *candidates.values(),
-        *baselines.values(),
-        *(point for curve in curves.values() for point in curve),
-    ]
-    costs = [cost for cost, _ in points]
+    points = {(group, name): point for group, found in groups.items() for name, point in found.items()}
+    offered = [point for curve in curves.values() for point in curve]
+    costs = [cost for cost, _ in [*points.values(), *offered]]
     is_log = min(costs) > 0 and max(costs) > _LOG_RATIO * min(costs)
-    best_first = sorted(candidates, key=lambda name: -candidates[name][1])
-    labels = place_labels(
-        {**baselines, **{name: candidates[name] for name in best_first}},
-        obstacles=[point for curve in curves.values() for point in curve],
-        is_log=is_log,
+    best_first = sorted(points, key=lambda key: -points[key][1])
+    places = place_labels(
+        [(name, points[group, name]) for group, name in best_first], obstacles=offered, is_log=is_log
     )
+    labels = dict(zip(best_first, places, strict=True))
     traces = [
-        _points("LLMs", candidates, labels, symbol="circle", color="--muted"),
-        _points("Baselines", baselines, labels, symbol="diamond", color="--text"),
+        _points(group, found, [labels[group, name] for name in found], symbol=symbol, color=color)
+        for (group, found), symbol, color in zip(groups.items(), _GROUP_SYMBOLS, _GROUP_COLORS, strict=False)
     ]
     for head, curve in curves.items():
         hull = _hull_line(curve, is_log=is_log)
@@ -253,17 +246,18 @@ _COST_HOVER = "%{customdata}: %{x:.4~g} USD per 1000 calls, performance %{y:.3f}
 
 
 def _points(
-    name: str, points: Mapping[str, Point], labels: Mapping[str, str], *, symbol: str, color: str
+    name: str, points: Mapping[str, Point], places: Sequence[str | None], *, symbol: str, color: str
 ) -> Figure:
+    names = [html.escape(each) for each in points]
     return {
         "type": "scatter",
         "mode": "markers+text",
         "name": name,
         "x": [1000 * cost for cost, _ in points.values()],
         "y": [performance for _, performance in points.values()],
-        "customdata": [html.escape(each) for each in points],
-        "text": [html.escape(each) if each in labels else "" for each in points],
-        "textposition": [labels.get(each, "top center") for each in points],
+        "customdata": names,
+        "text": ["" if place is None else each for each, place in zip(names, places, strict=True)],
+        "textposition": [place or "top center" for place in places],
         "textfont": {"size": 11, "color": color},
         "marker": {"size": 9, "symbol": symbol, "color": color},
         "cliponaxis": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 __all__ = ["place_labels"]
 
@@ -22,30 +22,42 @@ _POSITIONS = {
 }
 
 
-def place_labels(points: Mapping[str, Point], *, obstacles: Sequence[Point], is_log: bool) -> dict[str, str]:
+def place_labels(
+    labelled: Sequence[tuple[str, Point]], *, obstacles: Sequence[Point], is_log: bool
+) -> list[str | None]:
     """Give labels their place beside their point, the first ones first.
 
     Args:
-        points: Position of each point by its label; the horizontal one is above 0 if `is_log`.
+        labelled: Labels and the positions of their points; the horizontal one is above 0 if `is_log`.
         obstacles: Other points that no label should cover.
         is_log: Whether the horizontal axis is logarithmic.
 
     Returns:
-        Plotly's text position by label; labels without room are left out.
+        Plotly's text position of each label; None where there is no room.
     """
-    pixels = _pixels([*points.values(), *obstacles], is_log=is_log)
+    pixels = _pixels([*(point for _, point in labelled), *obstacles], is_log=is_log)
     taken: list[_Box] = [(x - _MARKER, y - _MARKER, x + _MARKER, y + _MARKER) for x, y in set(pixels)]
-    found: dict[str, str] = {}
-    for name, (x, y) in zip(points, pixels, strict=False):  # obstacles follow
-        width, height = _CHARACTER * len(name) / 2, _LINE / 2
-        for position, (right, up) in _POSITIONS.items():
-            middle = (x + right * (width + 2 * _MARKER), y + up * (height + _MARKER + 1))
-            box = (middle[0] - width, middle[1] - height, middle[0] + width, middle[1] + height)
-            if box[0] >= 0 and box[2] <= _WIDTH and not any(_overlap(box, other) for other in taken):
-                found[name] = position
-                taken.append(box)
-                break
+    found: list[str | None] = []
+    for (label, _), pixel in zip(labelled, pixels, strict=False):  # obstacles follow
+        boxes = _boxes(label, pixel)
+        place = next((name for name, box in boxes.items() if _is_free(box, taken)), None)
+        found.append(place)
+        if place is not None:
+            taken.append(boxes[place])
     return found
+
+
+def _boxes(label: str, pixel: Point) -> dict[str, _Box]:
+    width, height = _CHARACTER * len(label) / 2, _LINE / 2
+    boxes = {}
+    for name, (right, up) in _POSITIONS.items():
+        x, y = pixel[0] + right * (width + 2 * _MARKER), pixel[1] + up * (height + _MARKER + 1)
+        boxes[name] = (x - width, y - height, x + width, y + height)
+    return boxes
+
+
+def _is_free(box: _Box, taken: Sequence[_Box]) -> bool:
+    return box[0] >= 0 and box[2] <= _WIDTH and not any(_overlap(box, other) for other in taken)
 
 
 def _pixels(points: Sequence[Point], *, is_log: bool) -> list[Point]:
