@@ -23,7 +23,7 @@ __all__ = [
     "HtmlOption",
     "LlmRouterBenchOption",
     "RouterArenaOption",
-    "check_file",
+    "check_page",
     "write_file",
 ]
 

@@ -9,7 +9,7 @@ from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, Ben
 from fusion_integrations.evaluation.page_blocks import cost_block, gain_block, task_block, verdict_text
 from fusion_integrations.evaluation.page_explorer import query_explorer
 from fusion_integrations.evaluation.page_figures import calibration_figure
-from fusion_integrations.evaluation.page_html import Html, element, joined, table
+from fusion_integrations.evaluation.page_html import Html, column_table, element, joined, table
 from fusion_integrations.evaluation.page_layout import (
     PagePart,
     figure_block,
@@ -104,7 +104,7 @@ def _facts(report: BenchmarkReport) -> list[str]:
 
 
 def _strategies(report: BenchmarkReport) -> Html:
-    columns = {
+    columns: dict[str, list[str]] = {
         "Strategy": [row.strategy for row in report.rows],
         "Performance": [f"{row.first.performance:.3f}" for row in report.rows],
         f"Gain over {BEST_SINGLE}": [
@@ -121,7 +121,7 @@ def _strategies(report: BenchmarkReport) -> Html:
         columns["USD per 1000 calls"] = [cost_text(row.first.cost_usd) for row in report.rows]
     compared = [row for row in report.rows if row.head is not None or row.strategy == BEST_PER_TASK]
     return joined(
-        table("Strategies", list(columns), list(zip(*columns.values(), strict=True))),
+        column_table("Strategies", columns),
         gain_block(
             {row.strategy: row.first.gain for row in compared},
             what="performance",
@@ -155,7 +155,7 @@ def _costs(report: BenchmarkReport) -> Html:
             curves=curves,
             heads=list(_details(report)),
             caption="Up and to the left is better. The points of a head are its choices at different cost "
-            "weights, its line is the hull over them: mixing two choices by chance reaches every point of it.",
+            "weights, its line is the hull over them: mixing two choices by chance reaches any point of it.",
         ),
         _scenarios(report) if len(report.policies) > 1 else Html(),
     )
@@ -285,7 +285,7 @@ def _pairs(report: BenchmarkReport) -> Html:
 
 def _candidates(report: BenchmarkReport) -> Html:
     ranked = sorted(report.candidates, key=lambda name: -report.candidates[name])
-    columns = {
+    columns: dict[str, list[str]] = {
         "LLM": ranked,
         "Performance": [f"{report.candidates[name]:.3f}" for name in ranked],
     }
@@ -293,9 +293,8 @@ def _candidates(report: BenchmarkReport) -> Html:
         columns["USD per 1000 calls"] = [cost_text(report.candidate_costs[name]) for name in ranked]
     for row in report.rows:
         columns[row.strategy] = [f"{row.candidate_shares.get(name, 0.0):.0%}" for name in ranked]
-    rows = list(zip(*columns.values(), strict=True))
     return joined(
-        table("LLMs, and the share of queries that each strategy sends to them", list(columns), rows),
+        column_table("LLMs, and the share of queries that each strategy sends to them", columns),
         sentences(["Shares are those under the first policy, where performance alone counts."]),
     )
 

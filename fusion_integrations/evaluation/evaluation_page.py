@@ -1,4 +1,4 @@
-"""Show an evaluation of saved routers as one HTML file for a browser, built of the parts of benchmark pages."""
+"""Show an evaluation of saved routers as one HTML file, built of the parts that benchmark pages have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow
 from fusion_integrations.evaluation.page_blocks import cost_block, gain_block, task_block, verdict_text
-from fusion_integrations.evaluation.page_html import Html, element, joined, table
+from fusion_integrations.evaluation.page_html import Html, column_table, element, joined, table
 from fusion_integrations.evaluation.page_layout import PagePart, head_choice, render_parts, sentences
 from fusion_integrations.evaluation.report import reward_text, verdict_lines
 from fusion_integrations.evaluation.table_parts import cost_text
@@ -69,9 +69,9 @@ def _part(report: EvaluationReport, policy: str) -> PagePart:
 
 
 def _facts(report: EvaluationReport, policy: str) -> list[str]:
+    groups = f"{report.n_queries} held-out queries in {report.n_groups} groups of near-duplicates"
     return [
-        f"{report.n_queries} held-out queries in {report.n_groups} groups of near-duplicates, "
-        f"{len(report.candidates)} LLMs, {len(report.tasks)} tasks.",
+        f"{groups}, {len(report.candidates)} LLMs, {len(report.tasks)} tasks.",
         f"Reward is {reward_text(report, policy)}.",
         *verdict_lines(report, policy=policy),
         *(f"Warning: {warning}" for warning in report.warnings),
@@ -80,7 +80,7 @@ def _facts(report: EvaluationReport, policy: str) -> list[str]:
 
 def _strategies(report: EvaluationReport, rows: Sequence[EvaluationRow]) -> Html:
     others = [row.strategy != BEST_SINGLE for row in rows]
-    columns = {
+    columns: dict[str, list[str]] = {
         "Strategy": [row.strategy for row in rows],
         "Performance": [f"{row.performance:.3f}" for row in rows],
         "Reward": [f"{row.reward:.3f}" for row in rows],
@@ -92,7 +92,7 @@ def _strategies(report: EvaluationReport, rows: Sequence[EvaluationRow]) -> Html
     }
     for name in ("Gain in reward", "Gain in performance", "Verdict"):
         columns[name] = [text if it else "" for text, it in zip(columns[name], others, strict=True)]
-    return table("Strategies", list(columns), list(zip(*columns.values(), strict=True)))
+    return column_table("Strategies", columns)
 
 
 def _costs(rows: Sequence[EvaluationRow], routers: Sequence[str]) -> Html:

@@ -6,10 +6,10 @@ import base64
 import hashlib
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["Html", "content_hash", "data_block", "element", "joined", "table"]
+__all__ = ["Html", "column_table", "content_hash", "data_block", "element", "joined", "table"]
 
 _VOID = ("input", "link", "meta")
 
@@ -84,6 +84,13 @@ def table(
         element("tbody", joined(*body)),
     )
     return element("div", whole, class_="scroll", role="region", aria_label=caption, tabindex=0)
+
+
+def column_table(caption: str, columns: Mapping[str, Sequence[str]]) -> Html:
+    """Make a table of columns by their heading; the first holds text, the others numbers."""
+    n_rows = len(next(iter(columns.values())))
+    rows = [[cells[number] for cells in columns.values()] for number in range(n_rows)]
+    return table(caption, list(columns), rows)
 
 
 def data_block(data: Any) -> Html:
