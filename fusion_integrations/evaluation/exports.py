@@ -244,10 +244,11 @@ def _write(path: Path, document: object) -> Path:
     unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise ArtifactWriteError(f"'{path}' could not be written: {error}.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path

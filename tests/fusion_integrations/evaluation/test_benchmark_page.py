@@ -50,7 +50,8 @@ class Reader(HTMLParser):
     @property
     def text(self):
         """All texts but those of scripts that run."""
-        return "\n".join("".join(text) for text in self._texts if "".join(text) not in scripts(self))
+        running = set(scripts(self))
+        return "\n".join(text for text in map("".join, self._texts) if text not in running)
 
 
 def scripts(page):
