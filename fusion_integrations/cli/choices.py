@@ -17,6 +17,9 @@ __all__ = [
     "HeadName",
     "LabelName",
     "PolicyName",
+    "ReferenceOrderName",
+    "RescoreName",
+    "ScorerName",
     "SplitName",
     "TeachingCriterionName",
 ]
@@ -26,6 +29,9 @@ CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+ReferenceOrderName = Literal["first", "both"]
+RescoreName = Literal["missing", "outdated"]
+ScorerName = Literal["metric", "judge"]
 SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 

@@ -19,9 +19,17 @@ from fusion_integrations.logs.schema import LogRecord, Score, collection_record_
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.prompts import apply_prompt_edit, prompt_edit
 from fusion_integrations.protocols import ChatClient
-from fusion_integrations.scoring.metrics import METRICS, score
+from fusion_integrations.scoring.metrics import find_metric, score
 from fusion_integrations.thought_level.template_prompt import ThoughtPrompter
-from fusion_integrations.types import Candidate, Completion, GenerationOptions, Message, PriceTable, Query
+from fusion_integrations.types import (
+    Candidate,
+    Completion,
+    GenerationOptions,
+    Message,
+    PriceTable,
+    Query,
+    query_text,
+)
 
 __all__ = ["CollectionReport", "LogCollector", "ProgressCallback"]
 
@@ -309,7 +317,7 @@ def _distinct(queries: Sequence[Query]) -> list[Query]:
             )
             raise LogSchemaError(message)
         if query.metric is not None and query.reference is not None:
-            score("", metric=query.metric, reference=query.reference)
+            score("", metric=query.metric, reference=query.reference, query=query.text)
     return list(by_id.values())
 
 
@@ -332,15 +340,21 @@ def _score(record: LogRecord) -> Score | None:
     if record.response is None or record.metric is None or record.reference is None:
         return None
     try:
-        value = score(record.response, metric=record.metric, reference=record.reference)
+        metric = find_metric(record.metric)
+        value = score(
+            record.response,
+            metric=record.metric,
+            reference=record.reference,
+            query=query_text(record.messages),
+        )
     except Exception:  # the answer was paid for and scores can be added later
         logger.warning("Metric %s failed on record %s.", record.metric, record.record_id, exc_info=True)
         return None
     return Score(
         record_id=record.record_id,
         kind="performance",
-        scorer=record.metric,
-        version=METRICS[record.metric].version,
+        scorer=metric.name,
+        version=metric.version,
         value=value,
         created_at=record.created_at,
     )

@@ -76,7 +76,7 @@ def test_latency_where_logged_is_predicted_and_unknown_elsewhere(logs):
         for i in range(30)
         for c in "ab"
     ]
-    usage = fit_usage(RouterDataset.from_logs(logs(*rows)), FEATURES, n_threads=1, seed=0)
+    usage = fit_usage(RouterDataset.from_logs(logs(*rows)), FEATURES, n_embedding=0, n_threads=1, seed=0)
     restored = UsageModel.from_tensors(dict(usage.tensors()))
     latency = restored.predict(["any"], FEATURES[:1]).latency_s
     np.testing.assert_allclose(latency, [[1.5, NAN]], rtol=1e-5)
@@ -84,7 +84,7 @@ def test_latency_where_logged_is_predicted_and_unknown_elsewhere(logs):
 
 
 def test_latency_when_never_logged_is_not_stored(logs):
-    usage = fit_usage(dataset_of(logs), FEATURES, n_threads=1, seed=0)
+    usage = fit_usage(dataset_of(logs), FEATURES, n_embedding=0, n_threads=1, seed=0)
     assert usage.latency_s is None
     assert "latency_s" not in usage.tensors()
     assert usage.predict(["any"], FEATURES[:1]).latency_s is None
