@@ -43,7 +43,7 @@ class CostQuality:
         points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
         aiq: Average performance over the budgets between the cheapest and the dearest candidate.
         cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
-            None if it never is.
+            None if it never is, or Best Single is free and it is not.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -64,7 +64,7 @@ class HeadDetails:
         unbounded: Performance, and gain over Best Single, of always taking the best prediction.
         mse: Mean squared error of the predicted performance.
         reliability: Predicted against observed performance.
-        cost_quality: None where cost is unknown.
+        cost_quality: None where cost is unknown, or the same for every candidate.
         pairs: RouteLLM's measures by task family, and under "all"; empty unless there are two candidates.
         train_seconds: Time of all trainings of the benchmark together.
     """

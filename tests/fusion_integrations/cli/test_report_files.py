@@ -13,9 +13,8 @@ QUERIES = [(f"what is the sum of a {word} and a pear", "math") for word in WORDS
 QUERIES += [(f"tell a tale of the harbour of {word}", "prose") for word in WORDS[:40]]
 
 
-@pytest.fixture
-def data(tmp_path):
-    """Eighty queries: small is good at prose, large at sums, and dearer."""
+def write_table(path, *, costs=(0.001, 0.01)):
+    """Eighty queries: small is good at prose, large at sums."""
     rows = [
         {
             "query_id": f"q{number}",
@@ -26,10 +25,16 @@ def data(tmp_path):
             "cost": cost,
         }
         for number, (text, task) in enumerate(QUERIES)
-        for llm, cost in (("small", 0.001), ("large", 0.01))
+        for llm, cost in zip(("small", "large"), costs, strict=True)
     ]
-    pl.DataFrame(rows).write_parquet(tmp_path / "demo.parquet")
-    return tmp_path / "demo.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "demo.parquet"
+    write_table(path)
+    return path
 
 
 @pytest.fixture
@@ -57,6 +62,15 @@ def test_benchmark_writes_results_page_and_exports_and_prints_its_table(run_benc
     predictions = json.loads((arena / "predictions" / "demo-cluster.json").read_text())
     assert {entry["global index"] for entry in predictions} == {f"q{number}" for number in range(80)}
     assert {path.parts[-4] for path in bench.glob("demo/*/test/*/*.json")} == {"math", "prose"}
+
+
+def test_benchmark_of_llms_that_are_all_free_has_no_costs_to_weigh(run_benchmark, data, tmp_path):
+    write_table(data, costs=(0.0, 0.0))
+    result = run_benchmark("--html", tmp_path / "page.html", "--out", tmp_path / "results.json")
+    assert result.exit_code == 0, result.output
+    (report,) = json.loads((tmp_path / "results.json").read_text())["reports"]
+    assert list(report["policies"]) == ["performance-first"]
+    assert report["rows"][-1]["head"]["cost_quality"] is None
 
 
 @pytest.mark.parametrize("option", ["--html", "--out"])
