@@ -52,7 +52,7 @@ def gain_figure(gains: Mapping[str, Interval], *, title: str, heads: Sequence[st
     Returns:
         The figure.
     """
-    names = [html.escape(name) for name in gains]
+    names = [_label(name) for name in gains]
     # Zero in the middle: the eye should not take a wide plot of tiny gains for large ones.
     reach = 1.05 * max(_LEAST_REACH, *(abs(end) for gain in gains.values() for end in (gain.low, gain.high)))
     return {
@@ -106,7 +106,7 @@ def cost_figure(
     ]
     for head, curve in curves.items():
         hull = _hull_line(curve, is_log=is_log)
-        color, name = _color(head, heads), html.escape(head)
+        color, name = _color(head, heads), _label(head)
         traces += [
             {
                 "type": "scatter",
@@ -153,7 +153,7 @@ def task_figure(
     Returns:
         The figure.
     """
-    labels = [html.escape(task) for task in tasks]
+    labels = [_label(task) for task in tasks]
     everything = [values[task] for values in per_task.values() for task in tasks]
     low, high = min(0.0, *everything), max(1.0, *everything)  # estimates may leave [0, 1]
     is_radar = len(tasks) in RADAR_TASKS
@@ -161,7 +161,7 @@ def task_figure(
     for strategy, values in per_task.items():
         reached = [values[task] for task in tasks]
         trace: Figure = {
-            "name": html.escape(strategy),
+            "name": _label(strategy),
             "strategy": strategy if strategy in heads else None,
             "marker": {"size": 7} | _marker(strategy, heads, others=list(per_task)),
         }
@@ -220,7 +220,7 @@ def calibration_figure(tables: Mapping[str, Sequence[ReliabilityBin]], *, heads:
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": html.escape(head),
+                "name": _label(head),
                 "strategy": head,
                 "x": [each.predicted for each in bins],
                 "y": [each.observed.mean for each in bins],
@@ -245,10 +245,15 @@ _CALIBRATION_HOVER = "%{fullData.name}: predicted %{x:.3f}, observed %{y:.3f}, %
 _COST_HOVER = "%{customdata}: %{x:.4~g} USD per 1000 calls, performance %{y:.3f}<extra></extra>"
 
 
+def _label(name: str) -> str:
+    """Escape what Plotly reads as HTML; it knows no entity of quotation marks."""
+    return html.escape(name, quote=False)
+
+
 def _points(
     name: str, points: Mapping[str, Point], places: Sequence[str | None], *, symbol: str, color: str
 ) -> Figure:
-    names = [html.escape(each) for each in points]
+    names = [_label(each) for each in points]
     return {
         "type": "scatter",
         "mode": "markers+text",

@@ -103,10 +103,11 @@ def test_calibration_figure_shows_bins_with_their_intervals_beside_the_diagonal(
 
 
 def test_figures_escape_names_because_plotly_reads_html():
-    name = "<b>x</b>"
+    name = '<b>x</b> & "y"'
     gain = gain_figure({name: Interval(mean=0, low=0, high=0)}, title="", heads=[])
     tasks = task_figure({name: {name: 0.5}}, tasks=[name], heads=[])
     costs = cost_figure({"LLMs": {name: (1.0, 0.5)}}, curves={}, heads=[])
+    assert gain["data"][0]["name"] == '&lt;b&gt;x&lt;/b&gt; &amp; "y"'
     for figure in (gain, tasks, costs):
         assert name not in str(figure["data"][0]["name"])
         assert name not in str(figure["data"][0].get("y"))
