@@ -89,7 +89,27 @@ class InvalidPolicyError(FusionError, ValueError):
 
 
 class CandidateCallError(FusionError, RuntimeError):
-    """A call to a candidate's model failed."""
+    """A call to a candidate's model failed.
+
+    Args:
+        message: What happened.
+        is_transient: Whether the same call may succeed later: the server was busy, the network failed.
+        retry_after_s: Seconds that the server asks to wait, if it does.
+        may_be_billed: Whether the provider may charge for the call though it gave no answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_transient: bool = False,
+        retry_after_s: float | None = None,
+        may_be_billed: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
+        self.retry_after_s = retry_after_s
+        self.may_be_billed = may_be_billed
 
 
 class CandidatesFileError(FusionError, ValueError):

@@ -26,7 +26,7 @@ __all__ = [
 
 AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
-EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
+EmbedderName = Literal["hash", "minilm", "minilm-int8", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
 ReferenceOrderName = Literal["first", "both"]
@@ -56,6 +56,7 @@ class HeadName(StrEnum):
     """Heads of a router; an enumeration for the same reason."""
 
     CLUSTER = "cluster"
+    EXPERTS = "experts"
     KNN = "knn"
     LINEAR = "linear"
     SVM = "svm"

@@ -67,6 +67,7 @@ class HeadDetails:
         cost_quality: None where cost is unknown, or the same for every candidate.
         pairs: RouteLLM's measures by task family, and under "all"; empty unless there are two candidates.
         train_seconds: Time of all trainings of the benchmark together.
+        n_members: Ensemble members of each router.
     """
 
     switch_share: float
@@ -76,6 +77,7 @@ class HeadDetails:
     cost_quality: CostQuality | None
     pairs: Mapping[str, PairMeasures]
     train_seconds: float
+    n_members: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the details as JSON data."""

@@ -194,6 +194,7 @@ class Scoreboard:
             cost_quality=self._cost_quality(routed),
             pairs=self._pairs(routed),
             train_seconds=routed.seconds,
+            n_members=routed.n_members,
         )
 
     def _cost_quality(self, routed: RoutedQueries) -> CostQuality | None:

@@ -1,3 +1,4 @@
+import re
 import time
 
 import numpy as np
@@ -5,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_integrations.query_level.text_features import TEXT_FEATURES, text_features
+from fusion_integrations.query_level.text_features import (
+    _PATTERNS,
+    TEXT_FEATURES,
+    TEXT_FEATURES_VERSION,
+    text_features,
+)
 
 
 def feature(text, name):
@@ -86,3 +92,53 @@ def test_time_when_a_text_is_long_and_monotonous_stays_linear(text):
     start = time.process_time()
     text_features([text])
     assert time.process_time() - start < 2
+
+
+def plainly(text):
+    """Version 1 of the features as it was first written: one plain expression each, no short cut."""
+    n, words = max(len(text), 1), text.split()
+    n_words = max(len(words), 1)
+    return [
+        np.log1p(len(text)) / 10,
+        np.log1p(len(words)) / 8,
+        np.log1p(len(re.findall(r"[.!?](?:\s|$)", text))) / 4,
+        np.log1p(text.count("\n")) / 4,
+        min(sum(map(len, words)) / n_words / 10, 2.0),
+        sum(map(str.isdigit, text)) / n,
+        sum(map(str.isupper, text)) / n,
+        len(re.findall(r"[^\w\s]", text)) / n,
+        sum(ord(character) > 127 for character in text) / n,
+        np.log1p(len(re.findall(r"\d+", text))) / 4,
+        len({word.casefold() for word in words}) / n_words,
+        *(pattern.search(text) is not None for pattern, _ in _PATTERNS.values()),
+    ]
+
+
+# Pieces that the patterns look for, and characters that fold, count or separate unlike ASCII ones.
+PIECES = [
+    *(hint for _, hints in _PATTERNS.values() for hint in hints),
+    *("How Many", "how to", "whom", "def f", "class A", "</b>", "1 + 2", "$x$", "1999", "A) ", "\n2. ", "? "),
+    *(
+        "answer in",
+        "yes or no",
+        "10%",
+        " ",
+        "\n",
+        "\u00a0",
+        "\x1c",
+        "\x00",
+        "_",
+        ".",
+        "'",
+        "\u00b2",
+        "\u0663",
+    ),
+    *("\u0130", "\u0131", "\u017f", "\u212a", "wh\u0130ch", "wr\u0131te", "\u017fentiment", "pas\u017fage:"),
+    *("i\u0307", "\u00df", "\u03a3", "\u037a", "\u01c5", "\u4eac", "\N{THUMBS UP SIGN}", "\ud83d", "\u00e9"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join))
+def test_features_of_any_text_are_those_of_the_plain_definition(text):
+    assert TEXT_FEATURES_VERSION == 1
+    np.testing.assert_array_equal(text_features([text])[0], np.array(plainly(text), dtype=np.float32))
