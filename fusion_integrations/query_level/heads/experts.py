@@ -22,6 +22,7 @@ from fusion_integrations.query_level.heads.scaling import FeatureScaling
 __all__ = ["ExpertsHead", "ExpertsHeadConfig", "fit_experts_head"]
 
 _MAX_QUERIES = 5_000  # a task
+_MIN_SHARE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +70,10 @@ class ExpertsHead:
         """Predict (n, t) values from (n, d) features."""
         shares = self.groups.memberships(features)
         predicted = shares @ (self.groups.means + self.bias)
-        for group, weights in enumerate(self.weights):
-            predicted += shares[:, group, None] * (features @ weights)
+        # Most queries are of one or two groups. Tiny shares count for none, whatever else is in the batch.
+        shares[shares < _MIN_SHARE] = 0.0
+        for group in np.flatnonzero(shares.any(axis=0)):
+            predicted += shares[:, group, None] * (features @ self.weights[group])
         return predicted
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
