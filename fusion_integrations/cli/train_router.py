@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusion_integrations.cli.choices import EmbedderName, HeadName
-from fusion_integrations.cli.terminal import DebugOption, JsonOption, plain_table, terminal, usd_per_1000
+from fusion_integrations.cli.terminal import (
+    DebugOption,
+    JsonOption,
+    noise_text,
+    plain_table,
+    terminal,
+    usd_per_1000,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,6 +116,8 @@ def train_router(
         texts: list[Table | str] = [_candidates_table(router), _margins_table(router.metrics)]
         if router.metrics["head_trials"]:
             texts.append(_trials_table(router.metrics["head_trials"]))
+        if router.metrics["label_noise"]:
+            texts.append(noise_text(router.metrics["label_noise"]))
         texts += [f"Warning: {warning}" for warning in router.metrics["overlap"]["warnings"]]
         if report is not None:
             from fusion_integrations.evaluation import render_table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fusion_integrations.evaluation.benchmark import benchmark_routers
 from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, BenchmarkRow
 from fusion_integrations.evaluation.benchmark_tables import render_benchmark
+from fusion_integrations.evaluation.detail_tables import render_details
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow
 from fusion_integrations.evaluation.evaluator import evaluate_routers
 from fusion_integrations.evaluation.level_comparison import compare_levels
@@ -25,6 +26,7 @@ __all__ = [
     "evaluate_routers",
     "read_score_table",
     "render_benchmark",
+    "render_details",
     "render_levels",
     "render_table",
     "score_tables_in",

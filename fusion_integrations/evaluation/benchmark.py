@@ -38,8 +38,8 @@ def benchmark_routers(
     """Compare heads with Random, Best Single, Best per Task and Oracle on one log.
 
     Best Single and Best per Task are chosen on the training queries the routers learn from. Near-duplicates
-    never stand on both sides. Where hardly any query has an answer of every candidate, outcomes are doubly
-    robust estimates.
+    never stand on both sides. Where fewer than half of the queries have an answer of every candidate,
+    outcomes are doubly robust estimates, and there is no Oracle.
 
     Args:
         name: Of the log, for the report.
@@ -84,7 +84,14 @@ def benchmark_routers(
         )
     predicted = np.mean([found.predicted for found in routed.values()], axis=0)
     outcomes, measured, is_estimated = measurable(arena, predicted=predicted)
-    board = Scoreboard(arena=arena, outcomes=outcomes, measured=measured, level=level, seed=seed)
+    board = Scoreboard(
+        arena=arena,
+        outcomes=outcomes,
+        measured=measured,
+        is_estimated=is_estimated,
+        level=level,
+        seed=seed,
+    )
     shown = outcomes.select(measured)
     ids = [candidate.id for candidate in shown.candidates]
     costs = shown.cost_usd.mean(axis=0)

@@ -6,16 +6,73 @@ points is what a strategy offers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["aiq", "cost_at_quality", "quality_hull"]
+__all__ = ["CostQuality", "aiq", "cost_at_quality", "measure_cost_quality", "quality_hull"]
 
 Points = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-6  # means of the same numbers in another order differ by less
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostQuality:
+    """What a router offers at every budget.
+
+    Attributes:
+        points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
+        aiq: Average performance over the budgets between the cheapest and the dearest candidate.
+        cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
+            None if it never is, or Best Single is free.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    aiq: float
+    cost_at_best_single: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as JSON data."""
+        return {**vars(self), "points": [list(point) for point in self.points]}
+
+
+def measure_cost_quality(
+    choices: Sequence[npt.NDArray[np.intp]],
+    *,
+    performance: npt.NDArray[np.floating],
+    cost_usd: npt.NDArray[np.floating],
+    quality: float,
+    quality_cost_usd: float,
+) -> CostQuality | None:
+    """Measure what choices at several cost weights offer.
+
+    Args:
+        choices: (n,) chosen columns each.
+        performance: (n, k) what every candidate reaches.
+        cost_usd: (n, k) what it costs, NaN where unknown.
+        quality: Mean performance of Best Single.
+        quality_cost_usd: Its mean cost.
+
+    Returns:
+        The curve; None if there are no choices, or the cost of a candidate is unknown.
+    """
+    costs = cost_usd.mean(axis=0)
+    if not len(choices) or np.isnan(costs).any():
+        return None
+    rows = np.arange(len(performance))
+    points = tuple(
+        (float(cost_usd[rows, chosen].mean()), float(performance[rows, chosen].mean())) for chosen in choices
+    )
+    reached = cost_at_quality(points, quality=quality)
+    return CostQuality(
+        points=points,
+        aiq=aiq(points, cost_range=(float(costs.min()), float(costs.max()))),
+        cost_at_best_single=None if reached is None or quality_cost_usd <= 0 else reached / quality_cost_usd,
+    )
 
 
 def quality_hull(points: Iterable[tuple[float, float]]) -> Points:
@@ -68,7 +125,8 @@ def aiq(points: Iterable[tuple[float, float]], *, cost_range: tuple[float, float
             the hull is taken to rise from 0 performance at the lowest budget, as if queries went unanswered.
 
     Returns:
-        Area under the hull over the range, divided by its width.
+        Area under the hull over the range, divided by its width; at the one budget of a range without width,
+        what it offers there.
 
     Source:
         Average Improvement in Quality, RouterBench (arXiv 2403.12031), section 3.3.
@@ -79,6 +137,8 @@ def aiq(points: Iterable[tuple[float, float]], *, cost_range: tuple[float, float
     budgets = np.unique(np.clip(np.concatenate([[low, high], hull[:, 0]]), low, high))
     path = np.array([*start, *hull.tolist()])
     offered = np.interp(budgets, path[:, 0], path[:, 1])
+    if high <= low:
+        return float(offered[-1])
     return float(np.trapezoid(offered, budgets) / (high - low))
 
 
