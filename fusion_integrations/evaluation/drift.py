@@ -31,7 +31,7 @@ _ADVICE: dict[DriftVerdict, str] = {
     "still better": "still better than Best Single",
     "better": "better than Best Single",
     "no longer distinguishable": "no longer distinguishable from Best Single: collect more logs, or retrain",
-    "not distinguishable": "not distinguishable from Best Single, as in training",
+    "not distinguishable": "not distinguishable from Best Single",
     "worse": "worse than Best Single: retrain",
     "too few queries": "too few independent queries to tell",
 }
@@ -130,7 +130,7 @@ class Drift:
             *(each.words for each in self.best_single),
             *(
                 f"{name}: {count} of {self.n_queries} queries ({count / self.n_queries:.1%}) are unlike its "
-                "training logs and keep the default."
+                "training logs."
                 for name, count in known.items()
             ),
         )
