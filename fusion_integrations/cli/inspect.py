@@ -80,8 +80,9 @@ def _summary(manifest: ArtifactManifest) -> Iterator[str]:
     for title, values in (("argument", manifest.arguments), ("metric", manifest.metrics)):
         for name, value in values.items():
             yield f"{title} {name}: {json.dumps(value, ensure_ascii=False)}"
-    if manifest.metrics.get("label_noise"):
-        yield noise_text(manifest.metrics["label_noise"])
+    noise = manifest.metrics.get("label_noise")
+    if isinstance(noise, dict):
+        yield noise_text(noise)
 
 
 def _candidates_table(manifest: ArtifactManifest) -> Table:
