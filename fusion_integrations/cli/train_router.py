@@ -116,14 +116,18 @@ def train_router(
         texts: list[Table | str] = [_candidates_table(router), _margins_table(router.metrics)]
         if router.metrics["head_trials"]:
             texts.append(_trials_table(router.metrics["head_trials"]))
-        if router.metrics["label_noise"]:
-            texts.append(noise_text(router.metrics["label_noise"]))
-        texts += [f"Warning: {warning}" for warning in router.metrics["overlap"]["warnings"]]
+        texts += _remarks(router.metrics)
         if report is not None:
             from fusion_integrations.evaluation import render_table
 
             texts += render_table(report)
         place.show(document, *texts, f"Saved to '{out}', digest {router.basis.artifact}.")
+
+
+def _remarks(metrics: Mapping[str, Any]) -> list[str]:
+    """Say what training found out about its logs: how much is luck, and what they cannot tell."""
+    noise = [noise_text(metrics["label_noise"])] if metrics["label_noise"] else []
+    return noise + [f"Warning: {warning}" for warning in metrics["overlap"]["warnings"]]
 
 
 def _margins_table(metrics: Mapping[str, Any]) -> Table:

@@ -43,11 +43,13 @@ class HeadDetails(RouterDetails):
         switch_share: Share of queries for which the default was left.
         unbounded: Performance, and gain over Best Single, of always taking the best prediction.
         train_seconds: Time of all trainings of the benchmark together.
+        n_members: Ensemble members of each router.
     """
 
     switch_share: float
     unbounded: ScenarioOutcome
     train_seconds: float
+    n_members: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the details as JSON data."""
@@ -56,6 +58,7 @@ class HeadDetails(RouterDetails):
             "switch_share": self.switch_share,
             "unbounded": self.unbounded.to_json(),
             "train_seconds": self.train_seconds,
+            "n_members": self.n_members,
         }
 
 
@@ -126,6 +129,7 @@ class BenchmarkReport:
         answers: Which training answers the heads saw, in words.
         candidates: Mean performance by candidate id.
         candidate_costs: Mean USD a call by candidate id; None where unknown.
+        candidate_tasks: Mean performance by candidate id and task.
         tasks: Number of queries by task.
         n_queries: Queries measured on.
         n_groups: Groups of near-duplicates among them.
@@ -143,6 +147,7 @@ class BenchmarkReport:
     answers: str
     candidates: Mapping[str, float]
     candidate_costs: Mapping[str, float | None]
+    candidate_tasks: Mapping[str, Mapping[str, float]]
     tasks: Mapping[str, int]
     n_queries: int
     n_groups: int
@@ -170,6 +175,7 @@ class BenchmarkReport:
             **vars(self),
             "candidates": dict(self.candidates),
             "candidate_costs": dict(self.candidate_costs),
+            "candidate_tasks": {name: dict(means) for name, means in self.candidate_tasks.items()},
             "tasks": dict(self.tasks),
             "policies": {name: dict(policy) for name, policy in self.policies.items()},
             "rows": [row.to_json() | {"verdict": self.verdict(row)} for row in self.rows],

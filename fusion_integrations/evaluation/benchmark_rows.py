@@ -73,7 +73,9 @@ class Scoreboard:
         }
         return self._row(head, selections, head=self._details(routed))
 
-    def query_outcomes(self, routed: Mapping[str, RoutedQueries], *, n_shown: int) -> list[QueryOutcome]:
+    def query_outcomes(
+        self, routed: Mapping[str, RoutedQueries], *, n_shown: int | None
+    ) -> list[QueryOutcome]:
         """Pick queries to show: those where a head's choice changed most, then others at random."""
         logged, ids = self.arena.dataset, [c.id for c in self.arena.dataset.candidates]
         reached = self.outcomes.performance
@@ -191,5 +193,6 @@ class Scoreboard:
             switch_share=float(routed.switched[rows].mean()),
             unbounded=self._outcome(select_columns("", best, n_candidates=self._k), first),
             train_seconds=routed.seconds,
+            n_members=routed.n_members,
             **vars(details),
         )

@@ -28,7 +28,7 @@ class CostQuality:
         points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
         aiq: Average performance over the budgets between the cheapest and the dearest candidate.
         cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
-            None if it never is, or Best Single is free.
+            None if it never is, or Best Single is free and it is not.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -58,10 +58,10 @@ def measure_cost_quality(
         quality_cost_usd: Its mean cost.
 
     Returns:
-        The curve; None if there are no choices, or the cost of a candidate is unknown.
+        The curve; None if there are no choices, the cost of a candidate is unknown, or all cost the same.
     """
     costs = cost_usd.mean(axis=0)
-    if not len(choices) or np.isnan(costs).any():
+    if not len(choices) or np.isnan(costs).any() or costs.min() == costs.max():
         return None
     rows = np.arange(len(performance))
     points = tuple(
@@ -71,8 +71,15 @@ def measure_cost_quality(
     return CostQuality(
         points=points,
         aiq=aiq(points, cost_range=(float(costs.min()), float(costs.max()))),
-        cost_at_best_single=None if reached is None or quality_cost_usd <= 0 else reached / quality_cost_usd,
+        cost_at_best_single=None if reached is None else _share(reached, quality_cost_usd),
     )
+
+
+def _share(cost: float, whole: float) -> float | None:
+    """Divide costs; of nothing there is no share but the whole."""
+    if whole > 0:
+        return cost / whole
+    return 1.0 if cost == 0 else None
 
 
 def quality_hull(points: Iterable[tuple[float, float]]) -> Points:
@@ -125,8 +132,7 @@ def aiq(points: Iterable[tuple[float, float]], *, cost_range: tuple[float, float
             the hull is taken to rise from 0 performance at the lowest budget, as if queries went unanswered.
 
     Returns:
-        Area under the hull over the range, divided by its width; at the one budget of a range without width,
-        what it offers there.
+        Area under the hull over the range, divided by its width.
 
     Source:
         Average Improvement in Quality, RouterBench (arXiv 2403.12031), section 3.3.
@@ -137,8 +143,6 @@ def aiq(points: Iterable[tuple[float, float]], *, cost_range: tuple[float, float
     budgets = np.unique(np.clip(np.concatenate([[low, high], hull[:, 0]]), low, high))
     path = np.array([*start, *hull.tolist()])
     offered = np.interp(budgets, path[:, 0], path[:, 1])
-    if high <= low:
-        return float(offered[-1])
     return float(np.trapezoid(offered, budgets) / (high - low))
 
 

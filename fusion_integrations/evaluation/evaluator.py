@@ -7,13 +7,13 @@ estimated, and the report says what the estimates rest on.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
 from fusion_integrations.errors import InvalidPolicyError, UnknownCandidateError
-from fusion_integrations.evaluation.baselines import BASELINES, BEST_SINGLE
+from fusion_integrations.evaluation.baselines import BASELINES, BEST_SINGLE, Selection
 from fusion_integrations.evaluation.cross_validation import curve_choices
 from fusion_integrations.evaluation.drift import (
     BestSingleDrift,
@@ -27,6 +27,7 @@ from fusion_integrations.evaluation.evaluation_report import EvaluationReport, E
 from fusion_integrations.evaluation.replay import Replay, replay_facts, replay_logs
 from fusion_integrations.evaluation.router_details import RouterDetails, describe_router
 from fusion_integrations.evaluation.strategies import (
+    Strategy,
     baseline_strategies,
     best_single_candidate,
     dataset_rewards,
@@ -116,46 +117,17 @@ def evaluate_routers(
     rows: list[EvaluationRow] = []
     scales: dict[str, float | None] = {}
     best_single: list[BestSingleDrift] = []
-    for policy_name, asked in policies.items():
+    for name, asked in policies.items():
         scale = first.basis.scale_for(asked)
-        scales[policy_name] = scale if asked.cost_weight > 0 else None
+        scales[name] = scale if asked.cost_weight > 0 else None
         policy = replace(asked, cost_scale_usd=scale)
-        strategies = baseline_strategies(replay, policy)
-        for name, router in routers.items():
-            strategies.append(
-                routed_strategy(
-                    name,
-                    predictions[name],
-                    policy,
-                    basis=router.basis,
-                    prices=prices,
-                    columns=replay.test.candidates,
-                )
-            )
-        reference = next(s.selection for s in strategies if s.selection.name == BEST_SINGLE)
-        for strategy in strategies:
-            outcome = measure(
-                strategy,
-                reference=reference,
-                replay=replay,
-                policy=policy,
-                policy_name=policy_name,
-                level=level,
-                seed=seed,
-            )
-            rows.append(EvaluationRow(policy=policy_name, strategy=strategy.selection.name, **vars(outcome)))
-        best_single.append(
-            best_single_drift(
-                policy_name,
-                dataset_rewards(replay.test, policy),
-                trained=int(reference.weights[0].argmax()),
-                eligible=eligible_columns(replay, policy)[1],
-                ids=tuple(candidate.id for candidate in replay.test.candidates),
-                groups=replay.groups,
-                level=level,
-                seed=seed,
-            )
-        )
+        strategies = [
+            *baseline_strategies(replay, policy),
+            *_routed(routers, predictions, policy, replay=replay, prices=prices),
+        ]
+        bench = _Bench(replay=replay, policy_name=name, policy=policy, level=level, seed=seed)
+        rows += bench.rows(strategies)
+        best_single.append(bench.best_single(strategies))
     facts = replay_facts(replay, label=label, routers=routers, train_frame=train_frame)
     return EvaluationReport(
         rows=tuple(rows),
@@ -174,6 +146,72 @@ def evaluate_routers(
         ),
         **vars(facts),
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Bench:
+    """Measures strategies under one policy, whose cost scale is set."""
+
+    replay: Replay
+    policy_name: str
+    policy: RoutingPolicy
+    level: float
+    seed: int
+
+    def rows(self, strategies: Sequence[Strategy]) -> list[EvaluationRow]:
+        reference = _reference(strategies)
+        found = []
+        for strategy in strategies:
+            outcome = measure(
+                strategy,
+                reference=reference,
+                replay=self.replay,
+                policy=self.policy,
+                policy_name=self.policy_name,
+                level=self.level,
+                seed=self.seed,
+            )
+            name = strategy.selection.name
+            found.append(EvaluationRow(policy=self.policy_name, strategy=name, **vars(outcome)))
+        return found
+
+    def best_single(self, strategies: Sequence[Strategy]) -> BestSingleDrift:
+        test = self.replay.test
+        return best_single_drift(
+            self.policy_name,
+            dataset_rewards(test, self.policy),
+            trained=int(_reference(strategies).weights[0].argmax()),
+            eligible=eligible_columns(self.replay, self.policy)[1],
+            ids=tuple(candidate.id for candidate in test.candidates),
+            groups=self.replay.groups,
+            level=self.level,
+            seed=self.seed,
+        )
+
+
+def _routed(
+    routers: Mapping[str, RouterModel],
+    predictions: Mapping[str, Prediction],
+    policy: RoutingPolicy,
+    *,
+    replay: Replay,
+    prices: PriceTable | None,
+) -> list[Strategy]:
+    return [
+        routed_strategy(
+            name,
+            predictions[name],
+            policy,
+            basis=router.basis,
+            prices=prices,
+            columns=replay.test.candidates,
+        )
+        for name, router in routers.items()
+    ]
+
+
+def _reference(strategies: Sequence[Strategy]) -> Selection:
+    return next(each.selection for each in strategies if each.selection.name == BEST_SINGLE)
 
 
 def _router_drifts(

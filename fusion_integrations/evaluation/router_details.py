@@ -25,7 +25,7 @@ class RouterDetails:
     Attributes:
         mse: Mean squared error of the predicted performance of logged answers.
         reliability: Predicted against observed performance.
-        cost_quality: None where the cost of a candidate is unknown.
+        cost_quality: None where the cost of a candidate is unknown, or the same for all.
         pairs: RouteLLM's measures by task family, and under "all"; empty unless there are two candidates.
         intervals: How often stated intervals held; empty if the logs are too few to tell.
     """

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
 from fusion_integrations.query_level.heads.base import FittedHead, HeadInputs
 from fusion_integrations.query_level.heads.cluster import ClusterHeadConfig
+from fusion_integrations.query_level.heads.experts import ExpertsHeadConfig
 from fusion_integrations.query_level.heads.graph import GraphHeadConfig
 from fusion_integrations.query_level.heads.knn import KnnHeadConfig
 from fusion_integrations.query_level.heads.learners import (
@@ -35,6 +36,7 @@ __all__ = [
     "HEAD_NAMES",
     "AutoHeadConfig",
     "ClusterHeadConfig",
+    "ExpertsHeadConfig",
     "FittedHead",
     "GraphHeadConfig",
     "HeadConfig",

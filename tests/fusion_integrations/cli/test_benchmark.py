@@ -116,4 +116,4 @@ def test_benchmark_when_there_are_no_files_refuses(measure, tmp_path):
 def test_benchmark_when_results_cannot_be_written_refuses(measure, folder, tmp_path):
     result = measure("--data", folder / "first.parquet", "--out", tmp_path / "none" / "results.json")
     assert result.exit_code == 1
-    assert "could not be written" in result.stderr
+    assert "cannot be written: it is a folder, or its folder does not exist" in result.stderr

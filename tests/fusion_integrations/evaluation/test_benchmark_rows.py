@@ -35,6 +35,7 @@ def routed(board):
         switched=chosen == 1,
         curve=np.stack([chosen, np.zeros(10, dtype=np.intp)]),
         seconds=2.0,
+        n_members=5,
     )
 
 

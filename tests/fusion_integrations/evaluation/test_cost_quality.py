@@ -47,10 +47,6 @@ def test_aiq_below_the_cheapest_point_rises_from_nothing():
     assert aiq([(1.0, 0.2)], cost_range=(0.0, 2.0)) == pytest.approx((0.1 + 0.2) / 2)
 
 
-def test_aiq_when_all_budgets_are_one_is_what_that_buys():
-    assert aiq([(1.0, 0.5), (1.0, 0.25)], cost_range=(1.0, 1.0)) == 0.5
-
-
 PERFORMANCE = np.array([[1.0, 0.0], [0.0, 1.0]])
 COST = np.array([[1.0, 3.0], [1.0, 3.0]])
 CHOICES = [np.array([0, 0]), np.array([0, 1]), np.array([1, 1])]
@@ -67,6 +63,14 @@ def test_curve_of_choices_worked_by_hand():
     assert curve.to_json()["points"] == [[1.0, 0.5], [2.0, 1.0], [3.0, 0.5]]
 
 
+def test_cost_at_best_single_when_both_are_free_is_all_of_it():
+    free = np.array([[0.0, 3.0], [0.0, 3.0]])
+    curve = measure_cost_quality(
+        CHOICES, performance=PERFORMANCE, cost_usd=free, quality=0.5, quality_cost_usd=0.0
+    )
+    assert curve.cost_at_best_single == 1.0
+
+
 @pytest.mark.parametrize(("quality", "its_cost"), [(1.1, 3.0), (0.5, 0.0)])
 def test_cost_at_best_single_when_never_reached_or_free_is_none(quality, its_cost):
     curve = measure_cost_quality(
@@ -75,8 +79,9 @@ def test_cost_at_best_single_when_never_reached_or_free_is_none(quality, its_cos
     assert curve.cost_at_best_single is None
 
 
-def test_curve_when_a_cost_is_unknown_is_none():
+def test_curve_when_a_cost_is_unknown_or_all_are_equal_is_none():
     unknown = np.array([[1.0, np.nan], [1.0, np.nan]])
     settings = {"performance": PERFORMANCE, "quality": 0.5, "quality_cost_usd": 1.0}
     assert measure_cost_quality(CHOICES, cost_usd=unknown, **settings) is None
     assert measure_cost_quality([], cost_usd=COST, **settings) is None
+    assert measure_cost_quality(CHOICES, cost_usd=np.ones((2, 2)), **settings) is None
