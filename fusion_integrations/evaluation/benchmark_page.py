@@ -45,7 +45,7 @@ def _part(report: BenchmarkReport) -> PagePart:
     best = max(heads, key=lambda row: row.first.performance)
     return PagePart(
         title=report.name,
-        summary=f"best head {best.strategy}, performance {best.first.performance:.3f}, "
+        summary=f"best: {best.strategy}, performance {best.first.performance:.3f}, "
         f"{best.first.gain} over {BEST_SINGLE}, {report.verdict(best)}",
         content=joined(
             sentences(_facts(report)),
@@ -241,19 +241,32 @@ def _calibration(report: BenchmarkReport) -> Html:
         ),
         table(
             "The heads behind the routers",
-            ("Head", "Gain without margin", "Squared error", "Calibration error", "Seconds to train"),
+            (
+                "Head",
+                "Gain without margin",
+                "Squared error",
+                "Calibration error",
+                "Members",
+                "Seconds to train",
+            ),
             [
                 (
                     name,
                     str(head.unbounded.gain),
                     f"{head.mse:.4f}",
                     f"{errors[name]:.3f}",
+                    str(head.n_members),
                     f"{head.train_seconds:.0f}",
                 )
                 for name, head in details.items()
             ],
         ),
-        sentences(["Without margin the best prediction is always taken, however unsure."]),
+        sentences(
+            [
+                "Without margin the best prediction is always taken, however unsure.",
+                "Members: how many learners of a head vote; heads that are slow to train have fewer.",
+            ]
+        ),
     )
 
 

@@ -38,7 +38,7 @@ def _part(report: EvaluationReport, policy: str) -> PagePart:
     compared = [row for row in rows if row.is_router or row.strategy == BEST_PER_TASK]
     return PagePart(
         title=policy,
-        summary=f"best router {best.strategy}, {best.reward_gain} in reward over {BEST_SINGLE}, "
+        summary=f"best: {best.strategy}, {best.reward_gain} in reward over {BEST_SINGLE}, "
         f"{report.verdict(best)}",
         content=joined(
             sentences(_facts(report, policy)),

@@ -309,7 +309,7 @@ def hand_made_benchmark(
             else None,
             pairs={"all": pair} if len(names) == 2 else {},
             train_seconds=1.0,
-            n_members=5,
+            n_members=7,
         )
         rows.append(
             BenchmarkRow(

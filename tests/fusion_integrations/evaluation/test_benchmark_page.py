@@ -130,7 +130,7 @@ def test_page_shows_gains_and_verdicts(make_benchmark):
     text = Reader(render_page([make_benchmark()])).text
     assert "+0.040 [+0.020, +0.060]" in text
     assert "better" in text
-    assert "best head stack, performance 0.540" in text
+    assert "best: stack, performance 0.540" in text
 
 
 def test_page_of_a_log_with_costs_shows_them(make_benchmark):
