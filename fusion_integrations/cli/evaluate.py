@@ -46,11 +46,18 @@ def evaluate_router(
 ) -> None:
     """Compare routers on held-out logs.
 
-    They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are.
+    They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are. On
+    partial logs, down to one answer a query, outcomes are estimated. Newer logs show what changed since
+    training.
     """
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Evaluating"):
         from fusion_integrations.cli.inputs import read_logs
-        from fusion_integrations.evaluation import evaluate_routers, render_evaluation_page, render_table
+        from fusion_integrations.evaluation import (
+            evaluate_routers,
+            render_details,
+            render_evaluation_page,
+            render_table,
+        )
         from fusion_integrations.query_level.policy import POLICY_PRESETS
         from fusion_integrations.query_level.router_model import RouterModel
 
@@ -69,7 +76,7 @@ def evaluate_router(
         )
         if html is not None:
             write_file(html, render_evaluation_page(report))
-        place.show(report.to_json(), *render_table(report))
+        place.show(report.to_json(), *render_table(report), *render_details(report))
 
 
 def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:

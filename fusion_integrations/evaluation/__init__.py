@@ -6,6 +6,7 @@ from fusion_integrations.evaluation.benchmark import benchmark_routers
 from fusion_integrations.evaluation.benchmark_page import render_page
 from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, BenchmarkRow
 from fusion_integrations.evaluation.benchmark_tables import render_benchmark
+from fusion_integrations.evaluation.detail_tables import render_details
 from fusion_integrations.evaluation.evaluation_page import render_evaluation_page
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow
 from fusion_integrations.evaluation.evaluator import evaluate_routers
@@ -30,6 +31,7 @@ __all__ = [
     "export_routerarena",
     "read_score_table",
     "render_benchmark",
+    "render_details",
     "render_evaluation_page",
     "render_levels",
     "render_page",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -38,8 +39,8 @@ def benchmark_routers(
     """Compare heads with Random, Best Single, Best per Task and Oracle on one log.
 
     Best Single and Best per Task are chosen on the training queries the routers learn from. Near-duplicates
-    never stand on both sides. Where hardly any query has an answer of every candidate, outcomes are doubly
-    robust estimates.
+    never stand on both sides. Where fewer than half of the queries have an answer of every candidate,
+    outcomes are doubly robust estimates, and there is no Oracle.
 
     Args:
         name: Of the log, for the report.
@@ -85,22 +86,20 @@ def benchmark_routers(
         )
     predicted = np.mean([found.predicted for found in routed.values()], axis=0)
     outcomes, measured, is_estimated = measurable(arena, predicted=predicted)
-    board = Scoreboard(arena=arena, outcomes=outcomes, measured=measured, level=level, seed=seed)
+    board = Scoreboard(
+        arena=arena, outcomes=outcomes, measured=measured, is_estimated=is_estimated, level=level, seed=seed
+    )
     shown = outcomes.select(measured)
     ids = [candidate.id for candidate in shown.candidates]
-    costs = shown.cost_usd.mean(axis=0)
-    tasks, counts = np.unique([task or "" for task in shown.tasks], return_counts=True)
     n_routed = int(np.any([test for _, test in arena.parts], axis=0).sum())
     return BenchmarkReport(
         name=name,
         split=arena.split,
         answers="one a query" if answers == "one" else f"{answers:.0%}",
         candidates=dict(zip(ids, map(float, shown.performance.mean(axis=0)), strict=True)),
-        candidate_costs={
-            key: None if np.isnan(cost) else float(cost) for key, cost in zip(ids, costs, strict=True)
-        },
+        candidate_costs=_mean_costs(shown),
         candidate_tasks=_means_by_task(shown),
-        tasks={str(task): int(count) for task, count in zip(tasks, counts, strict=True) if task},
+        tasks=dict(sorted(Counter(task for task in shown.tasks if task).items())),
         n_queries=len(shown),
         n_groups=len(np.unique(arena.groups[measured])),
         n_left_out=n_routed - len(shown),
@@ -110,6 +109,14 @@ def benchmark_routers(
         rows=(*board.baseline_rows(), *(board.head_row(head, found) for head, found in routed.items())),
         queries=tuple(board.query_outcomes(routed, n_shown=n_shown)),
     )
+
+
+def _mean_costs(shown: RouterDataset) -> dict[str, float | None]:
+    costs = shown.cost_usd.mean(axis=0)
+    return {
+        candidate.id: None if np.isnan(cost) else float(cost)
+        for candidate, cost in zip(shown.candidates, costs, strict=True)
+    }
 
 
 def _means_by_task(shown: RouterDataset) -> dict[str, dict[str, float]]:

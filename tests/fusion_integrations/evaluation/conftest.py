@@ -149,6 +149,47 @@ def hand_made_router(
     )
 
 
+_FRUITS = ("apple", "pear", "plum", "fig", "lime", "date", "nut", "grape", "kiwi", "melon")
+_PLACES = ("river", "harbour", "forest", "desert", "island", "valley", "meadow", "town", "cave", "lake")
+
+
+def sums_and_prose(
+    n_per_task: int = 25, *, costs: tuple[float | None, float | None] = (1.0, 2.0), families: bool = False
+) -> pl.DataFrame:
+    """Sums that `a` always solves and prose that `b` does; what is not solved scores 0."""
+    rows: list[dict[str, object]] = []
+    for i in range(n_per_task):
+        fruit, place = _FRUITS[i % 10], _PLACES[i % 10]
+        texts = {
+            "sums": f"how many {fruit} plus {_FRUITS[(i // 10 + 3) % 10]} sum {'more ' * (i // 10)}",
+            "prose": f"write story {place} near {_PLACES[(i // 10 + 3) % 10]} gentle {'long ' * (i // 10)}",
+        }
+        for task, text in texts.items():
+            for name, good_at, cost in (("a", "sums", costs[0]), ("b", "prose", costs[1])):
+                rows.append(
+                    dict.fromkeys(LOG_SCHEMA)
+                    | {
+                        "record_id": f"{task}{i}{name}",
+                        "query_id": f"{task}{i}",
+                        "query_text": text,
+                        "task": f"{task}/{i % 2}" if families else task,
+                        "candidate_id": name,
+                        "model": name,
+                        "prompt_mode": "direct",
+                        "cost_usd": cost,
+                        "performance": float(task == good_at),
+                    }
+                )
+    return pl.DataFrame(rows, schema=LOG_SCHEMA)
+
+
+def one_answer_each(frame: pl.DataFrame) -> pl.DataFrame:
+    """Keep one random answer a query."""
+    return frame.sample(fraction=1.0, shuffle=True, seed=0).unique(
+        "query_id", keep="first", maintain_order=True
+    )
+
+
 def level_row(level: Level, name: str, gain: tuple[float, float, float]) -> LevelRow:
     """A row whose gain in performance and reward is (mean, low, high) over 0.5 and whose cost is unknown."""
     interval = Interval(mean=gain[0], low=gain[1], high=gain[2])
@@ -312,6 +353,16 @@ def make_level_report() -> Callable[..., LevelReport]:
 @pytest.fixture
 def make_logs() -> Callable[..., pl.DataFrame]:
     return log_frame
+
+
+@pytest.fixture(scope="session")
+def make_sums_and_prose() -> Callable[..., pl.DataFrame]:
+    return sums_and_prose
+
+
+@pytest.fixture(scope="session")
+def keep_one_answer() -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return one_answer_each
 
 
 @pytest.fixture
