@@ -57,5 +57,6 @@ class HeadName(StrEnum):
     XGBOOST = "xgboost"
     MATRIX_FACTORIZATION = "matrix_factorization"
     GRAPH = "graph"
+    BERT = "bert"
     STACK = "stack"
     AUTO = "auto"
