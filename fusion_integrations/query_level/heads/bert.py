@@ -27,7 +27,7 @@ __all__ = ["BertHeadConfig", "fit_bert_members"]
 
 _MAX_QUERIES = 10_000  # whose hidden states, 0.1 MB each at most, are held in memory
 _BATCHES_SORTED_TOGETHER = 16
-_MIN_STEPS = 100
+_MIN_STEPS = 60
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 
 
@@ -38,7 +38,7 @@ class BertHeadConfig:
     Attributes:
         n_tuned_layers: Layers trained, from the top, of 6.
         max_tokens: Longer texts are cut here, at 256 at the latest.
-        n_epochs: Passes over the queries; more where they are too few to make 100 steps.
+        n_epochs: Passes over the queries; more where they are too few to make 60 steps.
         learning_rate: Of AdamW on the layers, at its highest.
         output_learning_rate: Of AdamW on the output layer.
         weight_decay: Of AdamW.
@@ -98,17 +98,9 @@ def fit_bert_members(
         ArtifactFormatError: If those weights are not the published ones.
     """
     m, t = sees.shape[1], inputs.targets.shape[1]
-    beside = replace(  # the members' columns, side by side
-        inputs,
-        targets=np.tile(inputs.targets, (1, m)),
-        weights=np.tile(inputs.weights, (1, m)) * np.repeat(sees, t, axis=1),
-    )
-    means = np.concatenate(
-        [column_means(inputs.targets, inputs.weights * sees[:, [member]]) for member in range(m)]
-    )
-    beside = beside.sample(_MAX_QUERIES)
-    surface = beside.features[:, inputs.n_embedding :]
-    scaling = _scaling(surface)
+    means = [column_means(inputs.targets, inputs.weights * sees[:, [member]]) for member in range(m)]
+    beside = _side_by_side(inputs, sees).sample(_MAX_QUERIES)
+    scaling = _scaling(beside.features[:, inputs.n_embedding :])
     layers = MiniLMLayers(max_tokens=config.max_tokens)
     with seeded_torch(seed=inputs.seed, n_threads=inputs.n_threads) as torch:
         top = [
@@ -118,7 +110,7 @@ def fit_bert_members(
         output = torch.nn.Linear(len(scaling.scale), m * t)
         with torch.no_grad():
             output.weight.zero_()
-            output.bias.copy_(torch.from_numpy(logit(means)))
+            output.bias.copy_(torch.from_numpy(logit(np.concatenate(means))))
         _descend(torch, config, beside, layers=layers, top=top, output=output, scaling=scaling)
         weights, bias = scaling.fold(as_array(output.weight).T, as_array(output.bias))
     embedding = TunedEmbedding(
@@ -129,18 +121,21 @@ def fit_bert_members(
         max_tokens=config.max_tokens,
     )
     members = tuple(
-        LinearHead(
-            weights=np.ascontiguousarray(weights[:, columns]),
-            bias=bias[columns],
-            is_logistic=np.array([1]),
-        )
-        for columns in (slice(start, start + t) for start in range(0, m * t, t))
+        LinearHead(weights=np.ascontiguousarray(of_weights), bias=of_bias, is_logistic=np.array([1]))
+        for of_weights, of_bias in zip(np.split(weights, m, axis=1), np.split(bias, m), strict=True)
     )
     return embedding, members
 
 
+def _side_by_side(inputs: HeadInputs, sees: npt.NDArray[np.bool_]) -> HeadInputs:
+    """Repeat the t columns for each of the m members, with weights for what it sees: (n, m * t)."""
+    m, t = sees.shape[1], inputs.targets.shape[1]
+    weights = np.tile(inputs.weights, (1, m)) * np.repeat(sees, t, axis=1)
+    return replace(inputs, targets=np.tile(inputs.targets, (1, m)), weights=weights)
+
+
 def _scaling(surface: FloatArray) -> FeatureScaling:
-    """Scale (n, s) surface features as other heads do, and the embedding to as much variance as all of them."""
+    """Scale (n, s) surface features as other heads do, the embedding to as much variance as all of them."""
     of_surface = FeatureScaling.fit(surface, n_embedding=0)
     share = max(surface.shape[1], 1) ** -0.5
     return FeatureScaling(
