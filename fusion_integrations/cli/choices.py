@@ -17,15 +17,21 @@ __all__ = [
     "HeadName",
     "LabelName",
     "PolicyName",
+    "ReferenceOrderName",
+    "RescoreName",
+    "ScorerName",
     "SplitName",
     "TeachingCriterionName",
 ]
 
 AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
-EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
+EmbedderName = Literal["hash", "minilm", "minilm-int8", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+ReferenceOrderName = Literal["first", "both"]
+RescoreName = Literal["missing", "outdated"]
+ScorerName = Literal["metric", "judge"]
 SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 
@@ -50,6 +56,7 @@ class HeadName(StrEnum):
     """Heads of a router; an enumeration for the same reason."""
 
     CLUSTER = "cluster"
+    EXPERTS = "experts"
     KNN = "knn"
     LINEAR = "linear"
     SVM = "svm"

@@ -14,10 +14,9 @@ from fusion_integrations.evaluation.benchmark_rows import Scoreboard
 from fusion_integrations.evaluation.cross_validation import Answers, route_by_others
 from fusion_integrations.evaluation.splitting import Protocol
 from fusion_integrations.protocols import Embedder
+from fusion_integrations.query_level.router_dataset import RouterDataset
 
 __all__ = ["benchmark_routers"]
-
-_N_SHOWN = 200  # queries that a reader can look at
 
 
 def benchmark_routers(
@@ -33,6 +32,7 @@ def benchmark_routers(
     level: float = 0.95,
     n_threads: int = 2,
     seed: int = 0,
+    n_shown: int | None = 200,
     on_head: Callable[[str], None] = lambda _: None,
 ) -> BenchmarkReport:
     """Compare heads with Random, Best Single, Best per Task and Oracle on one log.
@@ -53,6 +53,7 @@ def benchmark_routers(
         level: Coverage of the intervals.
         n_threads: CPU threads of training.
         seed: Seed of folds, training, hidden answers and bootstrap.
+        n_shown: How many queries the report holds, those that routing changes most first; None for all.
         on_head: Told the name of each head before it is trained.
 
     Returns:
@@ -98,6 +99,7 @@ def benchmark_routers(
         candidate_costs={
             key: None if np.isnan(cost) else float(cost) for key, cost in zip(ids, costs, strict=True)
         },
+        candidate_tasks=_means_by_task(shown),
         tasks={str(task): int(count) for task, count in zip(tasks, counts, strict=True) if task},
         n_queries=len(shown),
         n_groups=len(np.unique(arena.groups[measured])),
@@ -106,5 +108,17 @@ def benchmark_routers(
         level=level,
         policies={key: policy.to_json() for key, policy in arena.policies.items()},
         rows=(*board.baseline_rows(), *(board.head_row(head, found) for head, found in routed.items())),
-        queries=tuple(board.query_outcomes(routed, n_shown=_N_SHOWN)),
+        queries=tuple(board.query_outcomes(routed, n_shown=n_shown)),
     )
+
+
+def _means_by_task(shown: RouterDataset) -> dict[str, dict[str, float]]:
+    tasks = np.array([task or "" for task in shown.tasks])
+    return {
+        candidate.id: {
+            str(task): float(shown.performance[tasks == task, column].mean())
+            for task in np.unique(tasks)
+            if task
+        }
+        for column, candidate in enumerate(shown.candidates)
+    }

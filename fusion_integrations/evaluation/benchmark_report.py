@@ -43,7 +43,7 @@ class CostQuality:
         points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
         aiq: Average performance over the budgets between the cheapest and the dearest candidate.
         cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
-            None if it never is.
+            None if it never is, or Best Single is free and it is not.
     """
 
     points: tuple[tuple[float, float], ...]
@@ -64,9 +64,10 @@ class HeadDetails:
         unbounded: Performance, and gain over Best Single, of always taking the best prediction.
         mse: Mean squared error of the predicted performance.
         reliability: Predicted against observed performance.
-        cost_quality: None where cost is unknown.
+        cost_quality: None where cost is unknown, or the same for every candidate.
         pairs: RouteLLM's measures by task family, and under "all"; empty unless there are two candidates.
         train_seconds: Time of all trainings of the benchmark together.
+        n_members: Ensemble members of each router.
     """
 
     switch_share: float
@@ -76,6 +77,7 @@ class HeadDetails:
     cost_quality: CostQuality | None
     pairs: Mapping[str, PairMeasures]
     train_seconds: float
+    n_members: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the details as JSON data."""
@@ -156,6 +158,7 @@ class BenchmarkReport:
         answers: Which training answers the heads saw, in words.
         candidates: Mean performance by candidate id.
         candidate_costs: Mean USD a call by candidate id; None where unknown.
+        candidate_tasks: Mean performance by candidate id and task.
         tasks: Number of queries by task.
         n_queries: Queries measured on.
         n_groups: Groups of near-duplicates among them.
@@ -173,6 +176,7 @@ class BenchmarkReport:
     answers: str
     candidates: Mapping[str, float]
     candidate_costs: Mapping[str, float | None]
+    candidate_tasks: Mapping[str, Mapping[str, float]]
     tasks: Mapping[str, int]
     n_queries: int
     n_groups: int
@@ -200,6 +204,7 @@ class BenchmarkReport:
             **vars(self),
             "candidates": dict(self.candidates),
             "candidate_costs": dict(self.candidate_costs),
+            "candidate_tasks": {name: dict(means) for name, means in self.candidate_tasks.items()},
             "tasks": dict(self.tasks),
             "policies": {name: dict(policy) for name, policy in self.policies.items()},
             "rows": [row.to_json() | {"verdict": self.verdict(row)} for row in self.rows],

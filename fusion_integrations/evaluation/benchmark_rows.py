@@ -76,7 +76,9 @@ class Scoreboard:
         }
         return self._row(head, selections, head=self._details(routed))
 
-    def query_outcomes(self, routed: Mapping[str, RoutedQueries], *, n_shown: int) -> list[QueryOutcome]:
+    def query_outcomes(
+        self, routed: Mapping[str, RoutedQueries], *, n_shown: int | None
+    ) -> list[QueryOutcome]:
         """Pick queries to show: those where a head's choice changed most, then others at random."""
         logged, ids = self.arena.dataset, [c.id for c in self.arena.dataset.candidates]
         reached = self.outcomes.performance
@@ -192,6 +194,7 @@ class Scoreboard:
             cost_quality=self._cost_quality(routed),
             pairs=self._pairs(routed),
             train_seconds=routed.seconds,
+            n_members=routed.n_members,
         )
 
     def _cost_quality(self, routed: RoutedQueries) -> CostQuality | None:
@@ -205,6 +208,8 @@ class Scoreboard:
             performance = self.outcomes.performance[rows, chosen][self.measured].mean()
             points.append((float(cost), float(performance)))
         costs = self.outcomes.cost_usd[self.measured].mean(axis=0)
+        if costs.min() == costs.max():  # nothing to trade
+            return None
         single = self._baselines(next(iter(self.arena.policies.values())))[BEST_SINGLE]
         quality = single.expected(self.outcomes.performance)[self.measured].mean()
         its_cost = single.expected(self.outcomes.cost_usd)[self.measured].mean()
@@ -212,7 +217,7 @@ class Scoreboard:
         return CostQuality(
             points=tuple(points),
             aiq=aiq(points, cost_range=(float(costs.min()), float(costs.max()))),
-            cost_at_best_single=None if reached is None else reached / float(its_cost),
+            cost_at_best_single=None if reached is None else _share(reached, float(its_cost)),
         )
 
     def _pairs(self, routed: RoutedQueries) -> dict[str, PairMeasures]:
@@ -232,3 +237,10 @@ class Scoreboard:
             if pair is not None:
                 found[name] = pair
         return found
+
+
+def _share(cost: float, whole: float) -> float | None:
+    """Divide costs; of nothing there is no share but the whole."""
+    if whole > 0:
+        return cost / whole
+    return 1.0 if cost == 0 else None

@@ -10,7 +10,7 @@ from fusion_integrations.evaluation.evaluation_report import EvaluationReport, E
 from fusion_integrations.evaluation.level_report import FUSION_LEVELS, LevelReport, LevelRow
 from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
 
-__all__ = ["render_levels", "render_table", "verdict_lines"]
+__all__ = ["render_levels", "render_table", "reward_text", "verdict_lines"]
 
 _NUMBER_COLUMNS = (  # broken by hand so that the table fits 80 columns
     "performance",
@@ -62,6 +62,22 @@ def verdict_lines(report: EvaluationReport, *, policy: str) -> list[str]:
         for row in report.rows
         if row.policy == policy and row.is_router
     ]
+
+
+def reward_text(report: EvaluationReport, policy: str) -> str:
+    """Write what a policy's reward is made of.
+
+    Args:
+        report: The evaluation.
+        policy: Name of the policy.
+
+    Returns:
+        A formula in words.
+    """
+    weight, scale = report.policies[policy].cost_weight, report.cost_scale_usd[policy]
+    if scale is None:
+        return "performance"
+    return f"{1 - weight:g} x performance - {weight:g} x cost / {scale:.3g} USD"
 
 
 def render_levels(report: LevelReport) -> list[Table]:
@@ -147,7 +163,9 @@ def _level_rows_table(report: LevelReport, title: str, columns: dict[str, list[s
 
 def _policy_table(report: EvaluationReport, policy: str) -> Table:
     table = make_table(
-        _policy_title(report, policy), text_columns=("strategy",), number_columns=_NUMBER_COLUMNS
+        f"{policy}: reward = {reward_text(report, policy)}",
+        text_columns=("strategy",),
+        number_columns=_NUMBER_COLUMNS,
     )
     rows = [row for row in report.rows if row.policy == policy]
     for row, following in zip(rows, [*rows[1:], None], strict=True):
@@ -157,13 +175,6 @@ def _policy_table(report: EvaluationReport, policy: str) -> Table:
     for line in verdict_lines(report, policy=policy):
         add_caption_line(table, line)
     return table
-
-
-def _policy_title(report: EvaluationReport, policy: str) -> str:
-    weight, scale = report.policies[policy].cost_weight, report.cost_scale_usd[policy]
-    if scale is None:
-        return f"{policy}: reward = performance"
-    return f"{policy}: reward = {1 - weight:g} x performance - {weight:g} x cost / {scale:.3g} USD"
 
 
 def _cells(row: EvaluationRow) -> list[Text]:

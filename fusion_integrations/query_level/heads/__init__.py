@@ -18,6 +18,7 @@ from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import FittedHead, HeadInputs
 from fusion_integrations.query_level.heads.bert import BertHeadConfig, fit_bert_members
 from fusion_integrations.query_level.heads.cluster import ClusterHeadConfig
+from fusion_integrations.query_level.heads.experts import ExpertsHeadConfig
 from fusion_integrations.query_level.heads.graph import GraphHeadConfig
 from fusion_integrations.query_level.heads.knn import KnnHeadConfig
 from fusion_integrations.query_level.heads.learners import (
@@ -41,6 +42,7 @@ __all__ = [
     "BertHeadConfig",
     "ClusterHeadConfig",
     "Ensemble",
+    "ExpertsHeadConfig",
     "FeatureHeadConfig",
     "FittedHead",
     "GraphHeadConfig",

@@ -108,7 +108,7 @@ def require_above_zero(config: object, *names: str) -> None:
 
     Args:
         config: The head's configuration.
-        names: The attributes to check.
+        *names: The attributes to check.
 
     Raises:
         InvalidPolicyError: If one is not.
