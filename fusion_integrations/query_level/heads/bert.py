@@ -27,7 +27,7 @@ __all__ = ["BertHeadConfig", "fit_bert_members"]
 
 _MAX_QUERIES = 10_000  # whose hidden states, 0.1 MB each at most, are held in memory
 _BATCHES_SORTED_TOGETHER = 16
-_MIN_STEPS = 60
+_MIN_STEPS = 40
 _WARM_UP = 0.1  # share of the steps in which the learning rate rises
 
 
@@ -38,7 +38,7 @@ class BertHeadConfig:
     Attributes:
         n_tuned_layers: Layers trained, from the top, of 6.
         max_tokens: Longer texts are cut here, at 256 at the latest.
-        n_epochs: Passes over the queries; more where they are too few to make 60 steps.
+        n_epochs: Passes over the queries; more where they are too few to make 40 steps.
         learning_rate: Of AdamW on the layers, at its highest.
         output_learning_rate: Of AdamW on the output layer.
         weight_decay: Of AdamW.
