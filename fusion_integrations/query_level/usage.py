@@ -103,6 +103,7 @@ def fit_usage(
         scale == 0, np.where(observed, 1.0, np.nan), targets / np.where(scale == 0, 1.0, scale)
     )
     inputs = HeadInputs(
+        texts=dataset.texts,
         features=features,
         targets=in_means.astype(np.float32),
         weights=(~np.isnan(in_means)).astype(np.float32),
