@@ -16,6 +16,7 @@ __all__ = [
     "GroundTruthName",
     "HeadName",
     "LabelName",
+    "LogFormatName",
     "PolicyName",
     "SplitName",
     "TeachingCriterionName",
@@ -26,6 +27,23 @@ CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+LogFormatName = Literal[
+    "fusion",
+    "fusionbench",
+    "helicone",
+    "langfuse",
+    "langsmith",
+    "litellm",
+    "litellm-spend",
+    "llmrouter",
+    "llmrouterbench",
+    "openai-batch",
+    "openai-stored",
+    "otel",
+    "routerbench",
+    "table",
+    "vllm-replay",
+]
 SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 
