@@ -100,10 +100,11 @@ def _refuse_useless(report: ImportReport) -> None:
 
 
 def _text(report: ImportReport, *, store: str) -> str:
-    lines = [
+    summary = (
         f"Read {report.n_rows} rows of source '{report.source}': {report.n_added} added to '{store}', "
         f"{report.n_known} were there already."
-    ]
+    )
+    lines = [summary]
     lines += [f"{n} rows dropped: {reason}." for reason, n in sorted(report.n_dropped.items())]
     if report.n_scores_left_out:
         lines.append(f"{report.n_scores_left_out} scores left out: they do not lie between 0 and 1.")

@@ -1,4 +1,4 @@
-"""What the research benchmarks share: rows without ids, names of tasks, and prompts written as Python lists."""
+"""What the research benchmarks share: rows without ids, and prompts written as Python lists."""
 
 from __future__ import annotations
 

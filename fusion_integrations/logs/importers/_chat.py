@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fusion_integrations.logs.importers._values import as_list, as_mapping, decoded, first
+from fusion_integrations.logs.importers._values import as_list, as_mapping, as_text, decoded, first
 from fusion_integrations.types import Message, Role
 
-__all__ = ["Answer", "answer_of", "answer_of_response", "conversation", "text_of"]
+__all__ = ["Answer", "answer_of", "answer_of_response", "conversation", "structured", "text_of"]
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -68,10 +68,10 @@ def conversation(value: Any, *, system: Any = None) -> tuple[Message, ...]:
         ValueError: If it is none of these, or a message has no known role.
     """
     before = [Message(role="system", content=text)] if system and (text := text_of(system)) else []
-    value = decoded(value)
+    value = structured(value)
     if isinstance(value, Mapping):
         value = next((value[key] for key in ("messages", "input", "prompt") if key in value), [value])
-        value = decoded(value)
+        value = structured(value)
     if isinstance(value, str):
         return (*before, Message(role="user", content=value))
     if not isinstance(value, (list, tuple)) or not value:
@@ -79,6 +79,35 @@ def conversation(value: Any, *, system: Any = None) -> tuple[Message, ...]:
     if len(value) == 1 and isinstance(value[0], list):
         value = value[0]  # LangChain logs batches, here of one
     return (*before, *(_message(each) for each in value))
+
+
+def structured(value: Any) -> Any:
+    """Return the messages or the response that JSON text holds; any other text is what somebody said.
+
+    Args:
+        value: What stands where messages or a response should. Models answer in JSON and users ask about it:
+            such text stays text.
+
+    Returns:
+        A mapping or a list if the text is one of messages, parts or a response; else the value as it is.
+    """
+    parsed = decoded(value)
+    parts = parsed if isinstance(parsed, list) else [parsed]
+    return parsed if parts and all(_is_known(part) for part in parts) else value
+
+
+def _is_known(part: Any) -> bool:
+    if isinstance(part, list):
+        return bool(part) and all(_is_known(each) for each in part)
+    if not isinstance(part, Mapping):
+        return False
+    return (
+        "role" in part
+        or "kwargs" in part
+        or "choices" in part
+        or "messages" in part
+        or ("type" in part and any(key in part for key in ("content", "text", "data")))
+    )
 
 
 def text_of(content: Any) -> str:
@@ -108,7 +137,7 @@ def answer_of(message: Any) -> Answer:
     Returns:
         The answer.
     """
-    message = decoded(message)
+    message = structured(message)
     if isinstance(message, (list, tuple)):
         message = message[0] if message else None
     if isinstance(message, str):
@@ -121,8 +150,10 @@ def answer_of(message: Any) -> Answer:
         meta, "finish_reason", "stop_reason", "done_reason", "stopReason"
     )
     has_text = any(key in message for key in ("content", "parts", "text", "tool_calls"))
+    # A structured answer is what the model said, too.
+    text = _message_text(message) if has_text else (as_text(message) if message else None)
     return Answer(
-        text=_message_text(message) if has_text else None,
+        text=text,
         finish_reason=reason if isinstance(reason, str) else None,
         usage=as_mapping(first(message, "usage_metadata", "usage")),
     )
@@ -137,7 +168,7 @@ def answer_of_response(response: Any) -> Answer:
     Returns:
         The first answer in it.
     """
-    response = decoded(response)
+    response = structured(response)
     if not isinstance(response, Mapping):
         return answer_of(response)
     usage = as_mapping(response.get("usage"))
@@ -148,6 +179,8 @@ def answer_of_response(response: Any) -> Answer:
         reason = choice.get("finish_reason")
         reason = reason if isinstance(reason, str) else found.finish_reason
         return Answer(text=found.text, finish_reason=reason, usage=usage or found.usage)
+    if isinstance(response.get("output"), str):
+        return answer_of(response["output"])
     if "output" in response:
         texts = [
             text_of(item.get("content")) for item in as_list(response["output"]) if isinstance(item, Mapping)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fusion_integrations.logs.importers._chat import Answer, answer_of, conversation
+from fusion_integrations.logs.importers._chat import Answer, answer_of, conversation, structured
 from fusion_integrations.logs.importers._contract import GivenScore
 from fusion_integrations.logs.importers._usage import tokens
 from fusion_integrations.logs.importers._values import decoded, first
@@ -97,7 +97,7 @@ def messages_in(attributes: Mapping[str, Any], events: Sequence[Event]) -> tuple
     if flat:
         return conversation(flat, system=system)
     told = [
-        {"role": body.get("role") or _MESSAGE_EVENTS[name], "content": decoded(body.get("content"))}
+        {"role": body.get("role") or _MESSAGE_EVENTS[name], "content": structured(body.get("content"))}
         for name, body in events
         if name in _MESSAGE_EVENTS
     ]
@@ -173,7 +173,7 @@ def _with_details(attributes: Mapping[str, Any], events: Sequence[Event]) -> Map
 
 
 def _choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    message = decoded(body.get("message"))
+    message = structured(body.get("message"))
     inner = message if isinstance(message, Mapping) else {"content": message or body.get("content")}
     return {"role": "assistant", **inner, "finish_reason": body.get("finish_reason")}
 
@@ -191,7 +191,7 @@ def _flat(attributes: Mapping[str, Any], places: Sequence[tuple[str, str]]) -> l
                 break
             text = content if content is not None else parts
             reason = attributes.get(f"{start}finish_reason")
-            messages.append({"role": role, "content": decoded(text), "finish_reason": reason})
+            messages.append({"role": role, "content": structured(text), "finish_reason": reason})
         if messages:
             return messages
     return []
