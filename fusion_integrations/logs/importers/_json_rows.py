@@ -100,7 +100,7 @@ def _is_lines(path: Path) -> bool:
         first = file.readline(_CHUNK)
         has_more = bool(file.readline(_CHUNK))
     try:
-        return has_more and isinstance(json.loads(first), dict)
+        return has_more and first.endswith(b"\n") and isinstance(json.loads(first), dict)
     except (ValueError, RecursionError):
         return False
 

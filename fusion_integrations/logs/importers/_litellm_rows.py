@@ -7,7 +7,7 @@ from typing import Any
 
 from fusion_integrations.logs.importers._chat import answer_of_response
 from fusion_integrations.logs.importers._usage import tokens
-from fusion_integrations.logs.importers._values import as_mapping, as_number, first, name_of
+from fusion_integrations.logs.importers._values import as_mapping, as_number, decoded, first, name_of
 
 __all__ = ["call_fields", "is_cached", "is_chat", "routing_fields"]
 
@@ -40,7 +40,8 @@ def call_fields(values: Mapping[str, Any], *, metadata: Mapping[str, Any]) -> di
     """
     model = name_of(values.get("model"), what="model")
     is_failure = values.get("status") == "failure" or metadata.get("status") == "failure"
-    answer = answer_of_response(values.get("response"))
+    response = values.get("response")
+    answer = answer_of_response(response if decoded(response) else None)  # "{}" is written for none
     return {
         "candidate_id": model,
         "model": model,

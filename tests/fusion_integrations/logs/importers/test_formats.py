@@ -110,7 +110,9 @@ def check_facts(store, facts, keeps):
     def key(pair):
         return pair["query"], pair["answer"], pair["model"], pair["system"] or ""
 
-    scores = {score.record_id: score.value for score in store.scores() if score.scorer != "fusionbench:llm_judge"}
+    scores = {
+        score.record_id: score.value for score in store.scores() if score.scorer != "fusionbench:llm_judge"
+    }
     found = [
         {
             "system": record.messages[0].content if record.messages[0].role == "system" else None,
