@@ -81,8 +81,8 @@ def import_logs(
                 source=source,
                 assignment=assignment,
                 quarantine=quarantine,
-                strict=strict,
-                redact_pii=redact_pii,
+                bad_rows="stop" if strict else "set_aside",
+                redact="secrets_and_pii" if redact_pii else "secrets",
                 on_progress=lambda n_rows: status.update(f"Importing: {n_rows} rows"),
             )
         _refuse_useless(report)

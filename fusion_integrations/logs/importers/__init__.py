@@ -30,10 +30,10 @@ from fusion_integrations.logs.importers import (
 )
 from fusion_integrations.logs.importers._columns import ColumnMapping
 from fusion_integrations.logs.importers._contract import LogFormat, ReadOptions
-from fusion_integrations.logs.importers._intake import ImportReport, Intake
+from fusion_integrations.logs.importers._intake import BadRows, ImportReport, Intake
 from fusion_integrations.logs.importers._quarantine import Quarantine, quarantine_path
 from fusion_integrations.logs.importers._records import RecordMaker
-from fusion_integrations.logs.importers._redaction import Redactor
+from fusion_integrations.logs.importers._redaction import Redaction, Redactor
 from fusion_integrations.logs.importers._seen import SeenIds
 from fusion_integrations.logs.schema import Assignment
 from fusion_integrations.logs.store import LogStore
@@ -69,8 +69,8 @@ def import_logs(
     source: str | None = None,
     assignment: Assignment | None = None,
     quarantine: str | Path | None = None,
-    strict: bool = False,
-    redact_pii: bool = False,
+    bad_rows: BadRows = "set_aside",
+    redact: Redaction = "secrets",
     on_progress: Callable[[int], None] | None = None,
     now: datetime | None = None,
 ) -> ImportReport:
@@ -91,9 +91,10 @@ def import_logs(
             have identities of their own, else the file's name.
         assignment: How candidates came to be chosen in this log. Default: what the format or the row says.
         quarantine: File for unusable rows. Default: beside the source, `.quarantine.jsonl` appended.
-        strict: Whether the first unusable row ends the import.
-        redact_pii: Whether e-mail addresses, phone, credit card and social security numbers and IP addresses
-            are taken out too.
+        bad_rows: What becomes of unusable rows: they are set aside in the quarantine file, or the first of
+            them stops the import.
+        redact: What is taken out of texts: secrets, or personal data too (e-mail addresses, phone, credit
+            card and social security numbers, IP addresses; not names).
         on_progress: Called with the number of rows done after every 1000.
         now: Moment for rows without one, and of their scores. Default: the start of the import.
 
@@ -101,10 +102,10 @@ def import_logs(
         What became of the rows.
 
     Raises:
-        LogSchemaError: If the format is unknown or its files cannot be read; if an option does not fit it; in
-            a strict import, at an unusable row.
+        LogSchemaError: If the format is unknown or its files cannot be read; if an option does not fit it;
+            with `bad_rows="stop"`, at an unusable row.
         LogStoreError: If the store or the quarantine file cannot be written.
-        MissingDependencyError: If `redact_pii` needs the extra `pii`.
+        MissingDependencyError: If personal data is to be taken out without the extra `pii`.
     """
     path = Path(path)
     chosen = _format(log_format)
@@ -115,7 +116,7 @@ def import_logs(
         known = ", ".join(get_args(Assignment))
         raise LogSchemaError(f"assignment must be one of {known}, got '{assignment}'.")
     options = _options(log_format, chosen, columns=columns, join=None if join is None else Path(join))
-    redactor = Redactor(redact_pii=redact_pii)
+    redactor = Redactor(redact)
     aside = quarantine_path(path) if quarantine is None else Path(quarantine)
     with SeenIds() as seen, Quarantine(aside, redactor=redactor) as quarantined:
         maker = RecordMaker(
@@ -126,7 +127,7 @@ def import_logs(
             redactor=redactor,
             seen=seen,
         )
-        intake = Intake(store, maker=maker, aside=quarantined, is_strict=strict)
+        intake = Intake(store, maker=maker, aside=quarantined, bad_rows=bad_rows)
         intake.run(chosen.read(path, options), on_progress=on_progress)
         return intake.report(source=name, quarantine=aside)
 

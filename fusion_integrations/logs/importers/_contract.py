@@ -187,5 +187,6 @@ def explained(error: ValueError | RecursionError) -> str:
             if isinstance(problem["input"], (dict, list, tuple))
             else f", got {problem['input']!r:.{_MAX_SHOWN}}"
         )
-        problems.append(f"{place}: {problem['msg']}{value}" if place else problem["msg"])
+        text = problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{place}: {text}{value}" if place else text)
     return "; ".join(problems)

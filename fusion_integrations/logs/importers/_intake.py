@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.importers._contract import Call, Dropped, Outcome, Rejected, explained
@@ -18,7 +19,9 @@ from fusion_integrations.logs.importers._records import Made, RecordMaker
 from fusion_integrations.logs.schema import LogRecord
 from fusion_integrations.logs.store import LogStore
 
-__all__ = ["ImportReport", "Intake"]
+__all__ = ["BadRows", "ImportReport", "Intake"]
+
+BadRows = Literal["set_aside", "stop"]
 
 _BATCH = 1_000  # rows a transaction
 _DUPLICATE = "duplicate row"
@@ -56,14 +59,14 @@ class Intake:
         store: Where the records go.
         maker: Makes records of calls.
         aside: Where rows go that cannot be used.
-        is_strict: Whether the first such row ends the import instead.
+        bad_rows: Whether such rows go there or the first of them ends the import.
     """
 
-    def __init__(self, store: LogStore, *, maker: RecordMaker, aside: Quarantine, is_strict: bool) -> None:
+    def __init__(self, store: LogStore, *, maker: RecordMaker, aside: Quarantine, bad_rows: BadRows) -> None:
         self._store = store
         self._maker = maker
         self._aside = aside
-        self._is_strict = is_strict
+        self._bad_rows = bad_rows
         self._n_rows = self._n_added = self._n_known = self._n_left_out = 0
         self._n_dropped: Counter[str] = Counter()
 
@@ -75,7 +78,7 @@ class Intake:
             on_progress: Called with the number of rows done after every batch.
 
         Raises:
-            LogSchemaError: In a strict import, at the first row that cannot be used; those before it are
+            LogSchemaError: With `bad_rows="stop"`, at the first row that cannot be used; those before it are
                 stored.
             LogStoreError: If the store or the quarantine file cannot be written. Batches before are stored;
                 importing again goes on from there.
@@ -108,7 +111,7 @@ class Intake:
         )
 
     def _take(self, outcome: Outcome, made: list[Made]) -> Rejected | None:
-        """Sort one outcome; give back what ends a strict import."""
+        """Sort one outcome; give back what ends the import."""
         self._n_rows += 1
         if isinstance(outcome, Dropped):
             self._n_dropped[outcome.reason] += 1
@@ -145,7 +148,7 @@ class Intake:
         return stop
 
     def _reject(self, rejected: Rejected) -> Rejected | None:
-        if self._is_strict:
+        if self._bad_rows == "stop":
             return rejected
         self._aside.add(rejected.row, rejected.reason)
         return None
@@ -177,5 +180,5 @@ def _stopped(rejected: Rejected) -> LogSchemaError:
     )
     return LogSchemaError(
         f"{place} cannot be used: {rejected.reason} "
-        "Correct it, or import without strict to set such rows aside; the rows before it are stored."
+        "Correct it, or let such rows be set aside; the rows before it are stored."
     )

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fusion_integrations._optional import require
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.types import Message, fingerprint
 
-__all__ = ["Redactor"]
+__all__ = ["Redaction", "Redactor"]
+
+Redaction = Literal["secrets", "secrets_and_pii"]
 
 _SECRET = "[secret]"  # noqa: S105 - what is written in place of one
 
@@ -80,12 +82,14 @@ class Redactor:
     """Takes secrets out of texts, always, and personal data if wanted.
 
     Args:
-        redact_pii: Whether e-mail addresses, phone numbers, credit card numbers, social security numbers and
-            IP addresses are replaced too.
+        redaction: What is taken out: secrets alone, or e-mail addresses, phone, credit card and social security
+            numbers and IP addresses too.
     """
 
-    def __init__(self, *, redact_pii: bool) -> None:
-        self._without_pii: Callable[[str], str] | None = _pii_redactor() if redact_pii else None
+    def __init__(self, redaction: Redaction = "secrets") -> None:
+        self._without_pii: Callable[[str], str] | None = None
+        if redaction == "secrets_and_pii":
+            self._without_pii = _pii_redactor()
 
     def text(self, text: str) -> str:
         """Return a text without what must not be stored."""

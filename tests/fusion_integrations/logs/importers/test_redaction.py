@@ -27,7 +27,7 @@ COLUMNS = ColumnMapping(query="q", model="m", response="r", error="e", reference
     ],
 )
 def test_text_when_it_holds_a_secret_then_it_is_taken_out(text, expected):
-    assert Redactor(redact_pii=False).text(text) == expected
+    assert Redactor().text(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_text_when_it_holds_a_secret_then_it_is_taken_out(text, expected):
     ],
 )
 def test_text_when_it_only_speaks_of_secrets_then_it_is_left_alone(text):
-    assert Redactor(redact_pii=False).text(text) == text
+    assert Redactor().text(text) == text
 
 
 def test_import_when_texts_hold_secrets_then_neither_store_nor_quarantine_does(tmp_path, store, samples):
@@ -90,7 +90,7 @@ def test_import_when_asked_then_personal_data_is_taken_out(tmp_path, store, samp
         path,
         store,
         columns=ColumnMapping(query="q", model="m", response="r", session_id="s"),
-        redact_pii=True,
+        redact="secrets_and_pii",
     )
 
     (record,) = store.records()
