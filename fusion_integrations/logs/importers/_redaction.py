@@ -69,6 +69,8 @@ _RULES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     (("://",), re.compile(r"(://)[^\s/:@]{1,200}:[^\s/:@]{1,200}@"), rf"\1{_SECRET}@"),
 )
 
+_MARKS = [mark for marks, _, _ in _RULES for mark in marks]
+
 _SECRET_NAME = re.compile(
     r"api_?key|authorization|passw(or)?d|secret|access_?(key|token)|auth_?token", re.IGNORECASE
 )
@@ -82,8 +84,8 @@ class Redactor:
     """Takes secrets out of texts, always, and personal data if wanted.
 
     Args:
-        redaction: What is taken out: secrets alone, or e-mail addresses, phone, credit card and social security
-            numbers and IP addresses too.
+        redaction: What is taken out: secrets alone, or e-mail addresses, phone, credit card and social
+            security numbers and IP addresses too.
     """
 
     def __init__(self, redaction: Redaction = "secrets") -> None:
@@ -94,9 +96,10 @@ class Redactor:
     def text(self, text: str) -> str:
         """Return a text without what must not be stored."""
         folded = text.lower()
-        for marks, pattern, replacement in _RULES:
-            if any(mark in folded for mark in marks):
-                text = pattern.sub(replacement, text)
+        if any([mark in folded for mark in _MARKS]):  # noqa: C419 - a list is twice as fast, for every text
+            for marks, pattern, replacement in _RULES:
+                if any(mark in folded for mark in marks):
+                    text = pattern.sub(replacement, text)
         return text if self._without_pii is None else self._without_pii(text)
 
     def data(self, value: Any) -> Any:
@@ -113,9 +116,10 @@ class Redactor:
     def record(self, record: LogRecord) -> LogRecord:
         """Return a record without what must not be stored; the same object if it has none of it."""
         changes: dict[str, Any] = {}
-        messages = tuple(Message(role=turn.role, content=self.text(turn.content)) for turn in record.messages)
-        if messages != record.messages:
-            changes["messages"] = messages
+        contents = [self.text(turn.content) for turn in record.messages]
+        if contents != [turn.content for turn in record.messages]:
+            turns = zip(record.messages, contents, strict=True)
+            changes["messages"] = tuple(Message(role=turn.role, content=text) for turn, text in turns)
         for name in (*_REWRITTEN, *_HASHED):
             text = getattr(record, name)
             if text and (redacted := self.text(text)) != text:
