@@ -45,9 +45,13 @@ ABANDONED = "abandoned"
 QUERY_TEXT_VERSION = 1
 
 
+# Made once: ids are hashes of canonical JSON, several for every log record.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def canonical_json(value: Any) -> str:
     """Serialise JSON data so that equal data always gives equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def fingerprint(value: Any) -> str:

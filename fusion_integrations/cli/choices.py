@@ -16,6 +16,7 @@ __all__ = [
     "GroundTruthName",
     "HeadName",
     "LabelName",
+    "LogFormatName",
     "PolicyName",
     "ReferenceOrderName",
     "RescoreName",
@@ -29,6 +30,23 @@ CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-int8", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+LogFormatName = Literal[
+    "fusion",
+    "fusionbench",
+    "helicone",
+    "langfuse",
+    "langsmith",
+    "litellm",
+    "litellm-spend",
+    "llmrouter",
+    "llmrouterbench",
+    "openai-batch",
+    "openai-stored",
+    "otel",
+    "routerbench",
+    "table",
+    "vllm-replay",
+]
 ReferenceOrderName = Literal["first", "both"]
 RescoreName = Literal["missing", "outdated"]
 ScorerName = Literal["metric", "judge"]

@@ -16,7 +16,7 @@ from fusion_integrations.cli.demo import demo
 from fusion_integrations.cli.doctor import doctor
 from fusion_integrations.cli.evaluate import evaluate_router
 from fusion_integrations.cli.inspect import inspect
-from fusion_integrations.cli.logs_import import import_table
+from fusion_integrations.cli.logs_import import import_logs
 from fusion_integrations.cli.logs_stats import stats
 from fusion_integrations.cli.route import route
 from fusion_integrations.cli.score import score
@@ -41,7 +41,6 @@ def _group(help_text: str) -> typer.Typer:
 
 app = _group("Learn from multi-LLM logs which LLM should answer.")
 _logs = _group("Bring logs in, and look at them.")
-_importers = _group("Import logs you already have.")
 _train = _group("Train on logs.")
 _evaluate = _group("Evaluate on held-out logs.")
 _benchmark = _group("Measure what learning is worth on logs of your own.")
@@ -51,8 +50,7 @@ app.command()(demo)
 app.command()(collect)
 app.command()(score)
 app.add_typer(_logs, name="logs")
-_logs.add_typer(_importers, name="import")
-_importers.command("table")(import_table)
+_logs.command("import")(import_logs)
 _logs.command()(stats)
 app.add_typer(_train, name="train")
 _train.command("router")(train_router)
@@ -72,7 +70,6 @@ app.command()(doctor)
 
 
 # A group of one verb would otherwise take the place of its verb: `fusion evaluate ARTIFACT`.
-@_importers.callback()
 @_evaluate.callback()
 @_benchmark.callback()
 def _keep_group() -> None: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fusion_integrations.logs.background_writer import BackgroundWriter, WriterStats
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.frame import LOG_SCHEMA, load_logs, records_from_frame, write_parquet
-from fusion_integrations.logs.importers import ColumnMapping, ImportReport, import_fusion, import_table
+from fusion_integrations.logs.importers import FORMATS, ColumnMapping, ImportReport, import_logs
 from fusion_integrations.logs.schema import (
     Assignment,
     LogRecord,
@@ -18,6 +18,7 @@ from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdou
 from fusion_integrations.logs.store import AddResult, LogStats, LogStore
 
 __all__ = [
+    "FORMATS",
     "LOG_SCHEMA",
     "AddResult",
     "Assignment",
@@ -34,9 +35,8 @@ __all__ = [
     "duplicate_key",
     "grouped_folds",
     "holdout_mask",
-    "import_fusion",
+    "import_logs",
     "import_record_id",
-    "import_table",
     "load_logs",
     "log_fingerprint",
     "records_from_frame",

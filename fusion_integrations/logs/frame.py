@@ -104,7 +104,7 @@ def check_schema(schema: Mapping[str, pl.DataType], *, label: str) -> None:
     if problems:
         message = (
             f"The columns of {label} are not those of exported logs: {'; '.join(problems)}. "
-            "Export with write_parquet, or bring foreign tables in with import_table."
+            "Export with write_parquet, or bring foreign tables in with import_logs."
         )
         raise LogSchemaError(message)
 

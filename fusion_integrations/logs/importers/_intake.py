@@ -1,183 +1,157 @@
-"""Move rows of any source into a log store: in batches, repeatable, with bad rows set aside.
+"""Move what a reader finds into a log store: in batches, repeatable, with bad rows set aside.
 
-Every importer needs exactly this; an importer itself only says how one row becomes a record.
+Every format needs exactly this; an importer itself only says how its rows become calls.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TextIO
+from typing import Literal
 
-from pydantic import ValidationError
-
-from fusion_integrations.errors import LogStoreError
-from fusion_integrations.logs.importers._readers import SourceRow
-from fusion_integrations.logs.schema import LogRecord, Score
+from fusion_integrations.errors import LogSchemaError
+from fusion_integrations.logs.importers._contract import Call, Dropped, Outcome, Rejected, explained
+from fusion_integrations.logs.importers._quarantine import Quarantine
+from fusion_integrations.logs.importers._records import Made, RecordMaker
+from fusion_integrations.logs.schema import LogRecord
 from fusion_integrations.logs.store import LogStore
 
-__all__ = ["ImportReport", "quarantine_path", "store_rows"]
+__all__ = ["BadRows", "ImportReport", "Intake"]
+
+BadRows = Literal["set_aside", "stop"]
 
 _BATCH = 1_000  # rows a transaction
-_MAX_SHOWN = 200  # characters of a refused value in a reason
-
-_Convert = Callable[[Mapping[str, Any]], tuple[LogRecord, list[Score]]]
+_DUPLICATE = "duplicate row"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What became of the rows of an import; every row is added, known or quarantined.
+    """What became of the rows of an import; every row is added, known, dropped or quarantined.
 
     Attributes:
         source: The source the records carry.
-        n_rows: Rows read.
+        n_rows: Rows read; of nested or wide sources the spans or cells.
         n_added: Rows that became new records.
-        n_known: Rows whose record the store had already.
+        n_known: Rows whose record the store had before.
+        n_dropped: Rows that are no call to learn from, by reason.
         n_quarantined: Rows that could not be used.
-        quarantine: File with those rows and the reason of each; None if there were none.
+        n_scores_left_out: Scores on another scale than 0 to 1, of rows that were added.
+        quarantine: File with the rows that could not be used and the reason of each; None if there were none.
     """
 
     source: str
     n_rows: int
     n_added: int
     n_known: int
+    n_dropped: Mapping[str, int]
     n_quarantined: int
+    n_scores_left_out: int
     quarantine: Path | None
 
 
-def quarantine_path(path: Path) -> Path:
-    """Name the default quarantine file of a source: beside it, `.quarantine.jsonl` appended."""
-    return path.with_name(f"{path.name}.quarantine.jsonl")
-
-
-def store_rows(
-    rows: Iterable[SourceRow],
-    store: LogStore,
-    *,
-    convert: _Convert,
-    source: str,
-    quarantine: Path,
-    on_progress: Callable[[int], None] | None,
-) -> ImportReport:
-    """Convert rows and store them, a transaction for every 1000.
+class Intake:
+    """One import into one store.
 
     Args:
-        rows: The rows; memory holds one batch of them.
         store: Where the records go.
-        convert: Turns the values of a row into a record and its scores; a ValueError quarantines the row.
-        source: The source for the report.
-        quarantine: Where bad rows go; made when the first is found, replacing what is there.
-        on_progress: Called with the number of rows done after every batch.
-
-    Returns:
-        The counts.
-
-    Raises:
-        LogStoreError: If the store or the quarantine file cannot be written. Batches before are stored;
-            importing again goes on from there.
+        maker: Makes records of calls.
+        aside: Where rows go that cannot be used.
+        bad_rows: Whether such rows go there or the first of them ends the import.
     """
-    n_rows = n_added = n_known = 0
-    remaining = iter(rows)
-    with _Quarantine(quarantine) as aside:
+
+    def __init__(self, store: LogStore, *, maker: RecordMaker, aside: Quarantine, bad_rows: BadRows) -> None:
+        self._store = store
+        self._maker = maker
+        self._aside = aside
+        self._bad_rows = bad_rows
+        self._n_rows = self._n_added = self._n_known = self._n_left_out = 0
+        self._n_dropped: Counter[str] = Counter()
+
+    def run(self, found: Iterable[Outcome], *, on_progress: Callable[[int], None] | None) -> None:
+        """Store what a reader finds, a transaction for every 1000 rows.
+
+        Args:
+            found: What the reader yields; memory holds one batch of it.
+            on_progress: Called with the number of rows done after every batch.
+
+        Raises:
+            LogSchemaError: With `bad_rows="stop"`, at the first row that cannot be used; those before it are
+                stored.
+            LogStoreError: If the store or the quarantine file cannot be written. Batches before are stored;
+                importing again goes on from there.
+        """
+        remaining = iter(found)
         while batch := list(islice(remaining, _BATCH)):
-            converted = [
-                (row, *made) for row in batch if (made := _converted(row, convert, aside)) is not None
-            ]
-            known = store.get(record.record_id for _, record, _ in converted)
-            records: list[LogRecord] = []
-            scores: list[Score] = []
-            for row, record, row_scores in converted:
-                twin = known.setdefault(record.record_id, record)
-                if twin is record:
-                    records.append(record)
-                    scores += row_scores
-                elif _is_same_call(twin, record):
-                    n_known += 1
-                else:
-                    aside.add(row, _clash(record, twin))
-            result = store.add(records, scores)
-            n_rows += len(batch)
-            n_added += result.n_added
-            n_known += result.n_known
+            stop: Rejected | None = None
+            made: list[Made] = []
+            for outcome in batch:
+                stop = self._take(outcome, made)
+                if stop is not None:
+                    break
+            stop = self._add(made) or stop
+            if stop is not None:
+                raise _stopped(stop)
             if on_progress is not None:
-                on_progress(n_rows)
-    return ImportReport(
-        source=source,
-        n_rows=n_rows,
-        n_added=n_added,
-        n_known=n_known,
-        n_quarantined=aside.n_rows,
-        quarantine=quarantine if aside.n_rows else None,
-    )
+                on_progress(self._n_rows)
 
-
-class _Quarantine:
-    """A JSONL file of refused rows that exists only if there are any."""
-
-    def __init__(self, path: Path) -> None:
-        self.n_rows = 0
-        self._path = path
-        self._file: TextIO | None = None
-
-    def add(self, row: SourceRow, reason: str) -> None:
-        entry = {"row": row.number, "reason": reason, "values": dict(row.values)}
-        try:
-            line = json.dumps(entry, default=str) + "\n"
-            if self._file is None:
-                self._file = self._path.open("w", encoding="utf-8")
-            self._file.write(line)
-        except OSError as error:
-            raise self._failure(error) from error
-        self.n_rows += 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._file is not None:
-                self._file.close()
-        except OSError as failure:
-            raise self._failure(failure) from failure
-
-    def _failure(self, error: OSError) -> LogStoreError:
-        message = (
-            f"The quarantine file '{self._path}' cannot be written: {error.strerror}. "
-            "Pass quarantine= with a path that can."
+    def report(self, *, source: str, quarantine: Path) -> ImportReport:
+        """Count what was done."""
+        return ImportReport(
+            source=source,
+            n_rows=self._n_rows,
+            n_added=self._n_added,
+            n_known=self._n_known,
+            n_dropped=dict(self._n_dropped),
+            n_quarantined=self._aside.n_rows,
+            n_scores_left_out=self._n_left_out,
+            quarantine=quarantine if self._aside.n_rows else None,
         )
-        return LogStoreError(message)
 
+    def _take(self, outcome: Outcome, made: list[Made]) -> Rejected | None:
+        """Sort one outcome; give back what ends the import."""
+        self._n_rows += 1
+        if isinstance(outcome, Dropped):
+            self._n_dropped[outcome.reason] += 1
+            return None
+        if isinstance(outcome, Call):
+            try:
+                made.append(self._maker.make(outcome))
+            except (ValueError, RecursionError) as error:
+                return self._reject(Rejected(row=outcome.row, reason=explained(error)))
+            return None
+        return self._reject(outcome)
 
-def _converted(row: SourceRow, convert: _Convert, aside: _Quarantine) -> tuple[LogRecord, list[Score]] | None:
-    if row.problem:
-        aside.add(row, row.problem)
+    def _add(self, made: list[Made]) -> Rejected | None:
+        known = self._store.get(each.record.record_id for each in made)
+        new: list[Made] = []
+        stop = None
+        for each in made:
+            twin = known.setdefault(each.record.record_id, each.record)
+            if twin is each.record:
+                new.append(each)
+            elif not _is_same_call(twin, each.record):
+                stop = self._reject(Rejected(row=each.call.row, reason=_clash(each.record, twin)))
+                if stop is not None:
+                    break
+            elif each.is_repeat:
+                self._n_dropped[_DUPLICATE] += 1
+            else:
+                self._n_known += 1
+        scores = [score for each in new for score in each.scores]
+        result = self._store.add([each.record for each in new], scores)
+        self._n_added += result.n_added
+        self._n_known += result.n_known
+        self._n_left_out += sum(each.n_left_out for each in new)
+        return stop
+
+    def _reject(self, rejected: Rejected) -> Rejected | None:
+        if self._bad_rows == "stop":
+            return rejected
+        self._aside.add(rejected.row, rejected.reason)
         return None
-    try:
-        return convert(row.values)
-    except ValidationError as error:
-        aside.add(row, _explain(error))
-    except (ValueError, RecursionError) as error:
-        aside.add(row, str(error))
-    return None
-
-
-def _explain(error: ValidationError) -> str:
-    problems = []
-    for problem in error.errors(include_url=False, include_context=False):
-        place = ".".join(map(str, problem["loc"]))
-        value = (
-            ""
-            if isinstance(problem["input"], (dict, list, tuple))
-            else f", got {problem['input']!r:.{_MAX_SHOWN}}"
-        )
-        problems.append(f"{place}: {problem['msg']}{value}" if place else problem["msg"])
-    return "; ".join(problems)
 
 
 def _is_same_call(first: LogRecord, second: LogRecord) -> bool:
@@ -195,4 +169,16 @@ def _clash(record: LogRecord, twin: LogRecord) -> str:
         f"source id '{record.source_id}' of source '{record.source}' already belongs to another call "
         f"(query {twin.query_id}, candidate '{twin.candidate_id}'). Map a column that is unique to each row, "
         "map none, or pass another source."
+    )
+
+
+def _stopped(rejected: Rejected) -> LogSchemaError:
+    place = (
+        f"Row {rejected.row.number} of '{rejected.row.file}'"
+        if rejected.row.file
+        else f"Row {rejected.row.number}"
+    )
+    return LogSchemaError(
+        f"{place} cannot be used: {rejected.reason} "
+        "Correct it, or let such rows be set aside; the rows before it are stored."
     )

@@ -2,52 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
 from fusion_integrations.logs.frame import LOG_SCHEMA, check_schema, record_from_frame_row
-from fusion_integrations.logs.importers._intake import ImportReport, quarantine_path, store_rows
-from fusion_integrations.logs.importers._readers import check_columns, read_rows
-from fusion_integrations.logs.store import LogStore
+from fusion_integrations.logs.importers._contract import (
+    Call,
+    GivenScore,
+    LogFormat,
+    Outcome,
+    ReadOptions,
+    SourceRow,
+    outcomes,
+)
+from fusion_integrations.logs.importers._files import check_columns, read_rows
+from fusion_integrations.logs.schema import LogRecord
 
-__all__ = ["import_fusion"]
+__all__ = ["FORMAT"]
 
 
-def import_fusion(
-    path: str | Path,
-    store: LogStore,
-    *,
-    quarantine: str | Path | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> ImportReport:
-    """Import a Parquet file in `LOG_SCHEMA` into a log store.
+def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
+    """Read a Parquet file in `LOG_SCHEMA`.
 
     Records keep their ids: one that the store knows is not added again, nor are its scores. Of scores the
     file holds the values alone; they are stored with the scorer `"export"`.
-
-    Args:
-        path: The file.
-        store: Where the records go.
-        quarantine: File for unusable rows. Default: beside the source, `.quarantine.jsonl` appended.
-        on_progress: Called with the number of rows done after every batch.
-
-    Returns:
-        How many rows were added, known and quarantined.
-
-    Raises:
-        LogSchemaError: If the file cannot be read or holds another table.
-        LogStoreError: If the store or the quarantine file cannot be written.
     """
-    path = Path(path)
+    del options
     check_columns(path, LOG_SCHEMA.names())
     check_schema(pl.read_parquet_schema(path), label=f"'{path}'")
-    return store_rows(
-        read_rows(path, LOG_SCHEMA.names()),
-        store,
-        convert=record_from_frame_row,
-        source=path.name,
-        quarantine=quarantine_path(path) if quarantine is None else Path(quarantine),
-        on_progress=on_progress,
+    yield from outcomes(read_rows(path, columns=LOG_SCHEMA.names()), lambda row: [_call(row)])
+
+
+def _call(row: SourceRow) -> Call:
+    record, scores = record_from_frame_row(row.values)
+    return Call(
+        row=row,
+        fields={name: getattr(record, name) for name in LogRecord.model_fields},
+        scores=[
+            GivenScore(
+                kind=score.kind,
+                scorer=score.scorer,
+                value=score.value,
+                created_at=score.created_at,
+                is_required=True,
+            )
+            for score in scores
+        ],
     )
+
+
+FORMAT = LogFormat(read=_read)

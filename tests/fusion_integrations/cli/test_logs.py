@@ -79,6 +79,63 @@ def test_import_table_when_the_file_is_missing_exits_1(fusion, tmp_path):
     assert "cannot be read" in result.stderr
 
 
+def test_import_when_rows_are_dropped_or_malformed_then_the_report_counts_each_kind(fusion, tmp_path):
+    path = tmp_path / "log.jsonl"
+    payload = {
+        "id": "1",
+        "call_type": "completion",
+        "model": "small",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "response": "Hello.",
+    }
+    rows = [payload, payload, payload | {"id": "2", "cache_hit": True}, payload | {"id": "3", "model": None}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("logs", "import", "litellm", path, "--store", tmp_path / "logs.sqlite")
+
+    text = fusion(*command).stdout
+    document = json.loads(fusion(*command, "--json").stdout)
+
+    assert "Read 4 rows of source 'litellm': 1 added" in text
+    assert "1 rows dropped: answered from a cache." in text
+    assert "1 rows dropped: duplicate row." in text
+    assert f"1 rows could not be used; '{path}.quarantine.jsonl' says why of each." in text
+    assert (document["n_added"], document["n_known"]) == (0, 1)
+    assert document["n_dropped"] == {"answered from a cache": 1, "duplicate row": 1}
+
+
+def test_import_when_strict_then_stops_at_the_first_malformed_row_and_keeps_those_before(fusion, tmp_path):
+    path, store = tmp_path / "calls.csv", tmp_path / "logs.sqlite"
+    path.write_text("q,m\nHi,small\n ,small\nBye,small\n")
+
+    result = fusion(*importing(path, store, "query=q", "model=m"), "--strict")
+
+    assert result.exit_code == 1
+    assert "Row 2 cannot be used: The query has no text" in " ".join(result.stderr.split())
+    assert not (tmp_path / "calls.csv.quarantine.jsonl").exists()
+    with LogStore.open(store, create=False) as log_store:
+        assert log_store.stats().n_records == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("langsmith", "--map", "query=q", "--map", "model=m"), "takes no mapping of columns"),
+        (("table",), "needs a mapping of columns"),
+        (("langsmith", "--join", "x"), "takes no second file"),
+        (("openai-batch",), "needs the input file of the batch as second file"),
+    ],
+)
+def test_import_when_an_option_does_not_fit_the_format_then_exits_1_and_says_so(
+    arguments, says, fusion, table, tmp_path
+):
+    name, *options = arguments
+
+    result = fusion("logs", "import", name, table, "--store", tmp_path / "logs.sqlite", *options)
+
+    assert result.exit_code == 1
+    assert says in " ".join(result.stderr.split())
+
+
 def test_stats_when_logs_are_partial_counts_and_averages_what_is_known(fusion, table, tmp_path):
     store = tmp_path / "logs.sqlite"
     fusion(*importing(table, store, *MAPPING))

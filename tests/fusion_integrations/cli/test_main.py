@@ -18,6 +18,7 @@ from fusion_integrations.cli.main import app
 from fusion_integrations.cli.train_student import train_student
 from fusion_integrations.cli.train_thoughts import train_thoughts
 from fusion_integrations.embedders import EMBEDDER_NAMES
+from fusion_integrations.logs.importers import FORMATS
 from fusion_integrations.logs.schema import Assignment
 from fusion_integrations.model_level.distillation_config import (
     DistillationCriterion,
@@ -76,7 +77,7 @@ def test_verbs_when_listed_are_all_there():
         ("doctor",),
         ("evaluate", "router"),
         ("inspect",),
-        ("logs", "import", "table"),
+        ("logs", "import"),
         ("logs", "stats"),
         ("route",),
         ("score",),
@@ -99,6 +100,7 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.ReferenceOrderName) == get_args(ReferenceOrder)
     assert get_args(choices.RescoreName) == get_args(Rescore)
     assert get_args(choices.LabelName) == get_args(Label)
+    assert get_args(choices.LogFormatName) == tuple(FORMATS)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)
     assert tuple(name.value for name in choices.ExplorationName) == get_args(Exploration)
 

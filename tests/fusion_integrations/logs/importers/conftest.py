@@ -1,7 +1,10 @@
 """Files to import, and a store to import them into."""
 
 import csv
+import importlib.util
 import json
+import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -32,3 +35,13 @@ def write_rows():
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def samples():
+    """Logs in every format; the module `samples.py` beside this file."""
+    spec = importlib.util.spec_from_file_location("importer_samples", Path(__file__).with_name("samples.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module

@@ -3,7 +3,7 @@ import pytest
 
 from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.frame import write_parquet
-from fusion_integrations.logs.importers.fusion import import_fusion
+from fusion_integrations.logs.importers import import_logs
 from fusion_integrations.logs.store import LogStore
 
 
@@ -15,7 +15,7 @@ def test_import_when_stores_overlap_then_they_merge(tmp_path, make_record, make_
 
     with LogStore.open(":memory:") as ours:
         ours.add([make_record(0)], [make_score("r0", value=0.25)])
-        report = import_fusion(path, ours)
+        report = import_logs("fusion", path, ours)
 
         assert (report.n_added, report.n_known, report.n_quarantined) == (1, 1, 0)
         assert list(ours.records()) == [make_record(0), make_record(1)]
@@ -30,7 +30,7 @@ def test_import_when_a_row_is_no_record_then_it_is_quarantined(tmp_path, make_re
     write_parquet(frame.with_columns(propensity=pl.Series([2.0, 0.5])), path)
 
     with LogStore.open(":memory:") as store:
-        report = import_fusion(path, store)
+        report = import_logs("fusion", path, store)
 
     assert (report.n_added, report.n_quarantined) == (1, 1)
     assert "propensity" in (tmp_path / "theirs.parquet.quarantine.jsonl").read_text()
@@ -44,4 +44,4 @@ def test_import_when_the_file_is_another_table_then_raises(tmp_path, columns, re
     pl.DataFrame(columns).write_parquet(path)
 
     with LogStore.open(":memory:") as store, pytest.raises(LogSchemaError, match=reason):
-        import_fusion(path, store)
+        import_logs("fusion", path, store)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fusion_integrations.errors import LogSchemaError, LogStoreError
-from fusion_integrations.logs.importers.table import ColumnMapping, import_table
+from fusion_integrations.logs.importers import ColumnMapping, import_logs
 from fusion_integrations.logs.store import LogStore
 
 ASKED = ColumnMapping(query="q", model="m", performance="p", response="r")
@@ -30,7 +30,7 @@ def test_import_when_a_source_id_is_not_unique_then_the_second_call_is_quarantin
     ]
     columns = ASKED.model_copy(update={"source_id": "id"})
 
-    report = import_table(write_rows(tmp_path / "log.jsonl", rows), store, columns=columns)
+    report = import_logs("table", write_rows(tmp_path / "log.jsonl", rows), store, columns=columns)
 
     assert (report.n_added, report.n_quarantined) == (1 + n_between, 1)
     (refused,) = _quarantined(report)
@@ -57,7 +57,7 @@ def test_import_when_rows_are_malformed_then_they_are_set_aside_and_the_rest_goe
     path = tmp_path / "log.jsonl"
     path.write_text("\n".join(lines) + "\n")
 
-    report = import_table(path, store, columns=ASKED)
+    report = import_logs("table", path, store, columns=ASKED)
 
     assert (report.n_rows, report.n_added, report.n_quarantined) == (11, 2, 9)
     assert report.quarantine == tmp_path / "log.jsonl.quarantine.jsonl"
@@ -93,7 +93,7 @@ def test_import_when_csv_is_malformed_then_only_its_bad_records_are_set_aside(tm
         b"Q7,small,,\n" + f"Q8,small,True,{long_answer}\n".encode() + b'Q9,small,1,"never closed\n'
     )
 
-    report = import_table(path, store, columns=ASKED)
+    report = import_logs("table", path, store, columns=ASKED)
 
     reasons = {entry["row"]: entry["reason"] for entry in _quarantined(report)}
     expected = {
@@ -116,7 +116,7 @@ def test_import_when_csv_is_malformed_then_only_its_bad_records_are_set_aside(tm
 def test_import_when_messages_are_malformed_then_the_row_is_quarantined(tmp_path, store, value, write_rows):
     path = write_rows(tmp_path / "log.jsonl", [{"msgs": value, "m": "a"}])
 
-    report = import_table(path, store, columns=ColumnMapping(messages="msgs", model="m"))
+    report = import_logs("table", path, store, columns=ColumnMapping(messages="msgs", model="m"))
 
     assert report.n_quarantined == 1
 
@@ -128,13 +128,14 @@ def test_import_when_a_mapped_column_is_absent_then_lists_those_there_are(
     path = write_rows(tmp_path / f"log{suffix}", [{"query": "Q", "model": "a"}])
 
     with pytest.raises(LogSchemaError, match=r"has no column 'm', 'q'.*has: 'query', 'model'"):
-        import_table(path, store, columns=ColumnMapping(query="q", model="m"))
+        import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"))
 
 
 def test_import_when_a_json_column_comes_late_then_is_found(tmp_path, store, write_rows):
     rows = [{"q": f"Q{i}", "m": "a"} for i in range(1200)] + [{"q": "Q", "m": "a", "e": "timeout"}]
 
-    import_table(
+    import_logs(
+        "table",
         write_rows(tmp_path / "log.jsonl", rows),
         store,
         columns=ColumnMapping(query="q", model="m", error="e"),
@@ -148,7 +149,7 @@ def test_import_when_a_csv_header_repeats_then_raises(tmp_path, store):
     path.write_text("q,m,q\nA,small,B\n")
 
     with pytest.raises(LogSchemaError, match="has several columns 'q'"):
-        import_table(path, store, columns=ColumnMapping(query="q", model="m"))
+        import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"))
 
 
 @pytest.mark.parametrize(
@@ -164,13 +165,13 @@ def test_import_when_the_file_is_unusable_then_says_why(tmp_path, store, name, c
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(LogSchemaError, match=reason):
-        import_table(tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
+        import_logs("table", tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
 def test_import_when_the_file_is_absent_then_raises(tmp_path, store, name):
     with pytest.raises(LogSchemaError, match=f"{name}' cannot be read: No such file"):
-        import_table(tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
+        import_logs("table", tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
 
 
 @pytest.mark.parametrize(
@@ -180,15 +181,19 @@ def test_import_when_an_argument_is_wrong_then_raises(tmp_path, store, arguments
     path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": "a"}])
 
     with pytest.raises(LogSchemaError, match=reason):
-        import_table(path, store, columns=ColumnMapping(query="q", model="m"), **arguments)
+        import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"), **arguments)
 
 
 def test_import_when_the_quarantine_cannot_be_written_then_says_so(tmp_path, store, write_rows):
     path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": None}])
 
     with pytest.raises(LogStoreError, match=r"quarantine file '.*x.jsonl' cannot be written: No such file"):
-        import_table(
-            path, store, columns=ColumnMapping(query="q", model="m"), quarantine=tmp_path / "no" / "x.jsonl"
+        import_logs(
+            "table",
+            path,
+            store,
+            columns=ColumnMapping(query="q", model="m"),
+            quarantine=tmp_path / "no" / "x.jsonl",
         )
 
 
@@ -196,7 +201,7 @@ def test_import_when_there_are_several_batches_then_reports_progress(tmp_path, s
     path = write_rows(tmp_path / "log.jsonl", [{"q": f"Q{i}", "m": "a"} for i in range(2100)])
     seen = []
 
-    import_table(path, store, columns=ColumnMapping(query="q", model="m"), on_progress=seen.append)
+    import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"), on_progress=seen.append)
 
     assert seen == [1000, 2000, 2100]
 
@@ -205,7 +210,7 @@ def test_import_when_parquet_has_more_rows_than_a_slice_then_all_arrive(tmp_path
     path = tmp_path / "log.parquet"
     pl.DataFrame({"q": [f"Q{i}" for i in range(10_000)], "m": ["a"] * 10_000}).write_parquet(path)
 
-    report = import_table(path, store, columns=ColumnMapping(query="q", model="m"))
+    report = import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"))
 
     assert (report.n_rows, report.n_added) == (10_000, 10_000)
 
@@ -243,7 +248,7 @@ def test_import_when_values_are_anything_then_every_row_is_added_known_or_quaran
     write_rows(path, [everything, *rows])
 
     with LogStore.open(":memory:") as store:
-        report = import_table(path, store, columns=EVERY_COLUMN)
+        report = import_logs("table", path, store, columns=EVERY_COLUMN)
 
         assert report.n_rows == report.n_added + report.n_known + report.n_quarantined == len(rows) + 1
         assert store.to_frame().height == report.n_added

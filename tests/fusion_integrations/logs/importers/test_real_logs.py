@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion_integrations.logs.importers.table import ColumnMapping, import_table
+from fusion_integrations.logs.importers import ColumnMapping, import_logs
 from fusion_integrations.logs.store import LogStore
 
 DATA = Path(os.environ.get("FUSION_DATA", Path(__file__).parents[4].parent / "shared" / "data"))
@@ -32,7 +32,9 @@ def test_import_when_the_log_is_real_then_every_row_arrives(
         pytest.skip(f"{path} is absent: set FUSION_DATA to the folder of the public logs")
 
     with LogStore.open(":memory:") as store:
-        report = import_table(path, store, columns=ColumnMapping(**COMMON, **columns), assignment="factorial")
+        report = import_logs(
+            "table", path, store, columns=ColumnMapping(**COMMON, **columns), assignment="factorial"
+        )
         stats, frame = store.stats(), store.to_frame()
 
     assert (report.n_rows, report.n_added, report.n_quarantined) == (n_rows, n_rows, 0)

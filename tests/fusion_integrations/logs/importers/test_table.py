@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fusion_integrations.logs.importers.table import ColumnMapping, import_table
+from fusion_integrations.logs.importers import ColumnMapping, import_logs
 
 NOW = datetime(2026, 5, 6, tzinfo=UTC)
 ASKED = ColumnMapping(query="q", model="m", performance="p", response="r")
@@ -52,7 +52,8 @@ def test_import_when_columns_are_mapped_then_every_field_arrives(tmp_path, store
         source_id="id",
     )
 
-    report = import_table(
+    report = import_logs(
+        "table",
         write_rows(tmp_path / f"log{suffix}", [row]),
         store,
         columns=columns,
@@ -101,9 +102,9 @@ def test_import_when_repeated_then_adds_nothing(tmp_path, store, suffix, write_r
     rows = [{"q": f"Question {i % 5}", "m": "small", "p": 1.0, "r": "yes"} for i in range(12)]
     path = write_rows(tmp_path / f"log{suffix}", rows)
 
-    first = import_table(path, store, columns=ASKED)
+    first = import_logs("table", path, store, columns=ASKED)
     before = store.to_frame()
-    second = import_table(path, store, columns=ASKED)
+    second = import_logs("table", path, store, columns=ASKED)
 
     assert (first.n_added, first.n_known) == (12, 0)
     assert (second.n_added, second.n_known) == (0, 12)
@@ -115,7 +116,7 @@ def test_import_when_equal_calls_repeat_in_a_file_then_each_is_a_sample(tmp_path
         tmp_path / "log.jsonl", [{"q": "Q", "m": "small", "p": p, "r": "yes"} for p in (1, 0, 1)]
     )
 
-    import_table(path, store, columns=ASKED)
+    import_logs("table", path, store, columns=ASKED)
 
     assert [record.sample for record in store.records()] == [0, 1, 2]
     assert store.to_frame()["performance"].to_list() == [1.0, 0.0, 1.0]
@@ -123,17 +124,20 @@ def test_import_when_equal_calls_repeat_in_a_file_then_each_is_a_sample(tmp_path
 
 def test_import_when_rows_were_reordered_and_added_then_adds_the_new_alone(tmp_path, store, write_rows):
     rows = [{"q": "Q", "m": model, "p": 1, "r": text} for model in ("a", "b") for text in ("x", "y")]
-    import_table(write_rows(tmp_path / "log.jsonl", rows[:3]), store, columns=ASKED)
+    import_logs("table", write_rows(tmp_path / "log.jsonl", rows[:3]), store, columns=ASKED)
 
-    report = import_table(write_rows(tmp_path / "log.jsonl", rows[::-1]), store, columns=ASKED)
+    report = import_logs("table", write_rows(tmp_path / "log.jsonl", rows[::-1]), store, columns=ASKED)
 
     assert (report.n_added, report.n_known) == (1, 3)
 
 
 def test_import_when_files_differ_in_name_then_are_different_sources(tmp_path, store, write_rows):
     for name in ("monday.jsonl", "tuesday.jsonl"):
-        import_table(
-            write_rows(tmp_path / name, [{"q": "Q", "m": "a", "p": 1, "r": "x"}]), store, columns=ASKED
+        import_logs(
+            "table",
+            write_rows(tmp_path / name, [{"q": "Q", "m": "a", "p": 1, "r": "x"}]),
+            store,
+            columns=ASKED,
         )
 
     assert [record.source for record in store.records()] == ["monday.jsonl", "tuesday.jsonl"]
@@ -145,7 +149,7 @@ def test_import_when_a_number_is_missing_then_the_record_has_none(tmp_path, stor
     rows.append({"q": "Q", "m": "b", "p": 1.0, "usd": 0.5, "in": 4.0})
     columns = ColumnMapping(query="q", model="m", performance="p", cost_usd="usd", input_tokens="in")
 
-    report = import_table(write_rows(tmp_path / "log.parquet", rows), store, columns=columns)
+    report = import_logs("table", write_rows(tmp_path / "log.parquet", rows), store, columns=columns)
 
     assert report.n_added == 2
     frame = store.to_frame().select("performance", "cost_usd", "input_tokens", "response")
@@ -155,7 +159,7 @@ def test_import_when_a_number_is_missing_then_the_record_has_none(tmp_path, stor
 def test_import_when_a_call_failed_then_the_record_has_its_error(tmp_path, store, write_rows):
     path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": "a", "e": "timeout"}])
 
-    import_table(path, store, columns=ColumnMapping(query="q", model="m", error="e"))
+    import_logs("table", path, store, columns=ColumnMapping(query="q", model="m", error="e"))
 
     assert store.stats().n_failed == 1
 
@@ -171,7 +175,7 @@ def test_import_when_messages_are_mapped_then_the_conversation_arrives(
 ):
     path = write_rows(tmp_path / f"log{suffix}", [{"msgs": value, "m": "a"}])
 
-    import_table(path, store, columns=ColumnMapping(messages="msgs", model="m"))
+    import_logs("table", path, store, columns=ColumnMapping(messages="msgs", model="m"))
 
     (record,) = store.records()
     assert [(message.role, message.content) for message in record.messages] == [
@@ -196,7 +200,7 @@ def test_import_when_answerer_is_given_then_candidate_and_model_are(
 ):
     path = write_rows(tmp_path / "log.jsonl", [{"q": "Q"} | row])
 
-    import_table(path, store, columns=ColumnMapping(query="q", **mapping))
+    import_logs("table", path, store, columns=ColumnMapping(query="q", **mapping))
 
     (record,) = store.records()
     assert (record.candidate_id, record.model) == (candidate_id, model)
@@ -214,7 +218,7 @@ def test_import_when_answerer_is_given_then_candidate_and_model_are(
 def test_import_when_moment_has_a_known_form_then_is_read(tmp_path, store, value, expected, write_rows):
     path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": "a", "at": value}])
 
-    import_table(path, store, columns=ColumnMapping(query="q", model="m", created_at="at"), now=NOW)
+    import_logs("table", path, store, columns=ColumnMapping(query="q", model="m", created_at="at"), now=NOW)
 
     (record,) = store.records()
     assert record.created_at == expected
@@ -226,7 +230,7 @@ def test_import_when_moment_has_a_known_form_then_is_read(tmp_path, store, value
 def test_import_when_reference_is_no_text_then_is_kept_as_json(tmp_path, store, value, text, write_rows):
     path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": "a", "ref": value}])
 
-    import_table(path, store, columns=ColumnMapping(query="q", model="m", reference="ref"))
+    import_logs("table", path, store, columns=ColumnMapping(query="q", model="m", reference="ref"))
 
     (record,) = store.records()
     assert record.reference == text

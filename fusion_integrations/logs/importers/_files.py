@@ -1,4 +1,4 @@
-"""Read rows of CSV, JSONL and Parquet files one after another, whatever the size of the file.
+"""Read rows of CSV, JSON and Parquet files one after another, whatever the size of the file.
 
 A line that cannot be read becomes a row with a problem and reading goes on: one broken line must not cost the
 other million.
@@ -7,20 +7,26 @@ other million.
 from __future__ import annotations
 
 import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from fusion_integrations.errors import LogSchemaError
+from fusion_integrations.logs.importers._contract import SourceRow
+from fusion_integrations.logs.importers._json_rows import json_lines, json_rows
 
-__all__ = ["SourceRow", "check_columns", "read_rows"]
+__all__ = ["check_columns", "read_rows", "source_files"]
+
+# Polars panics, which is no Exception, on some damaged files.
+_UNREADABLE = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException, csv.Error, MemoryError)
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSONL = (".jsonl", ".ndjson")
+_JSON = ".json"
 _PARQUET = ".parquet"
+_KINDS = (*_DELIMITERS, *_JSONL, _JSON, _PARQUET)
 
 # Answers outgrow the csv module's 128 KiB; some limit stays, or an unclosed quote would read a whole file.
 _MAX_FIELD = 16 * 2**20
@@ -29,27 +35,12 @@ _MAX_FIELD = 16 * 2**20
 _PARQUET_SLICE = 5_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class SourceRow:
-    """One row of a file.
-
-    Attributes:
-        number: Position from 1: the record in a CSV file (without the header), the line in a JSONL file.
-        values: Values by column; missing columns are missing.
-        problem: Why the row cannot be read; empty if it can.
-    """
-
-    number: int
-    values: Mapping[str, object] = field(default_factory=dict)
-    problem: str = ""
-
-
 def check_columns(path: Path, wanted: Sequence[str]) -> None:
     """Make sure a file has the wanted columns.
 
     Args:
-        path: A CSV, TSV, JSONL or Parquet file.
-        wanted: Names of columns. In JSONL a column exists if any line has it.
+        path: A CSV, TSV, JSONL, JSON or Parquet file.
+        wanted: Names of columns. In JSON a column exists if any line has it.
 
     Raises:
         LogSchemaError: If the file is of no known kind, cannot be read, or lacks a column; lists the columns
@@ -72,27 +63,65 @@ def check_columns(path: Path, wanted: Sequence[str]) -> None:
         raise LogSchemaError(message)
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> Iterator[SourceRow]:
-    """Read a file row by row.
+def read_rows(
+    path: Path, *, columns: Sequence[str] | None = None, inside: Sequence[str] = ()
+) -> Iterator[SourceRow]:
+    """Read a file, or every file of a known kind in a folder and the folders in it, row by row.
 
     Args:
-        path: A CSV, TSV, JSONL or Parquet file, by its suffix.
-        columns: The columns to read; Parquet reads no others.
+        path: A CSV, TSV, JSONL, JSON or Parquet file, by its suffix, or a folder.
+        columns: The columns to read; Parquet reads no others. None means all.
+        inside: Keys under which a JSON object may hold a list of the rows proper, as API pages do.
 
     Yields:
-        Rows in file order. Empty CSV fields are None.
+        Rows in file order, files in the order of their names. Empty CSV fields are None.
 
     Raises:
-        LogSchemaError: If the file as a whole cannot be read.
+        LogSchemaError: If a file as a whole cannot be read, or a folder has none of a known kind.
     """
-    with _Readable(path):
-        suffix = path.suffix.lower()
-        if suffix == _PARQUET:
-            yield from _parquet_rows(path, columns)
-        elif suffix in _JSONL:
-            yield from _jsonl_rows(path)
-        else:
-            yield from _csv_rows(path)
+    for file in source_files(path):
+        with _Readable(file):
+            for row in _rows(file, columns=columns, inside=inside):
+                yield row if file == path else replace(row, file=str(file.relative_to(path)))
+
+
+def source_files(path: Path) -> list[Path]:
+    """List the files of a known kind that a path stands for.
+
+    Args:
+        path: A file, or a folder.
+
+    Returns:
+        The file itself, whatever it is; or the folder's files by name, without hidden ones and what earlier
+        imports set aside.
+
+    Raises:
+        LogSchemaError: If a folder has no such file.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix.lower() in _KINDS and not _is_hidden(file, within=path) and file.is_file()
+    )
+    if not found:
+        raise LogSchemaError(f"Folder '{path}' has no file to import. Known suffixes: {', '.join(_KINDS)}.")
+    return found
+
+
+def _is_hidden(file: Path, *, within: Path) -> bool:
+    parts = file.relative_to(within).parts
+    return any(part.startswith(".") for part in parts) or file.name.endswith(".quarantine.jsonl")
+
+
+def _rows(path: Path, *, columns: Sequence[str] | None, inside: Sequence[str]) -> Iterator[SourceRow]:
+    suffix = path.suffix.lower()
+    if suffix == _PARQUET:
+        return _parquet_rows(path, columns)
+    if suffix in _JSONL:
+        return json_lines(path, inside=inside)
+    return json_rows(path, inside=inside) if suffix == _JSON else _csv_rows(path)
 
 
 class _Readable:
@@ -102,13 +131,12 @@ class _Readable:
         self._path = path
 
     def __enter__(self) -> None:
-        suffixes = (*_DELIMITERS, *_JSONL, _PARQUET)
-        if self._path.suffix.lower() not in suffixes:
-            message = f"'{self._path}' is of no known kind. Known suffixes: {', '.join(suffixes)}."
+        if self._path.suffix.lower() not in _KINDS:
+            message = f"'{self._path}' is of no known kind. Known suffixes: {', '.join(_KINDS)}."
             raise LogSchemaError(message)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, pl.exceptions.PolarsError, csv.Error)):
+        if isinstance(error, _UNREADABLE):
             reason = getattr(error, "strerror", None) or error
             raise LogSchemaError(f"'{self._path}' cannot be read: {reason}") from error
 
@@ -116,10 +144,10 @@ class _Readable:
 def _columns(path: Path, wanted: Sequence[str]) -> list[str]:
     suffix = path.suffix.lower()
     if suffix == _PARQUET:
-        return pl.scan_parquet(path).collect_schema().names()
-    if suffix in _JSONL:
+        return _scan(path).collect_schema().names()
+    if suffix in (*_JSONL, _JSON):
         found: dict[str, None] = {}
-        for row in _jsonl_rows(path):
+        for row in _rows(path, columns=None, inside=()):
             found |= dict.fromkeys(row.values) if not row.problem else {}
             if found.keys() >= set(wanted):
                 break
@@ -128,8 +156,8 @@ def _columns(path: Path, wanted: Sequence[str]) -> list[str]:
         return next(csv.reader(file, delimiter=_DELIMITERS[suffix]), [])
 
 
-def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[SourceRow]:
-    table = pl.scan_parquet(path).select(columns)
+def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[SourceRow]:
+    table = _scan(path) if columns is None else _scan(path).select(columns)
     number = 0
     while True:
         part = table.slice(number, _PARQUET_SLICE).collect()
@@ -140,20 +168,9 @@ def _parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[SourceRow]:
             return
 
 
-def _jsonl_rows(path: Path) -> Iterator[SourceRow]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield _unreadable(number, f"not JSON: {error}", line)
-                continue
-            if isinstance(values, dict):
-                yield SourceRow(number=number, values=values)
-            else:
-                yield _unreadable(number, "not a JSON object", line)
+def _scan(path: Path) -> pl.LazyFrame:
+    # A name is a name: neither a pattern of names, nor a source of columns.
+    return pl.scan_parquet(path, glob=False, hive_partitioning=False)
 
 
 def _csv_rows(path: Path) -> Iterator[SourceRow]:
@@ -183,7 +200,3 @@ def _csv_rows(path: Path) -> Iterator[SourceRow]:
             else:
                 problem = f"{len(fields)} fields where the header has {len(header)}"
                 yield SourceRow(number=number, values={"fields": fields}, problem=problem)
-
-
-def _unreadable(number: int, problem: str, line: bytes) -> SourceRow:
-    return SourceRow(number=number, values={"line": line.decode(errors="replace").rstrip()}, problem=problem)

@@ -1,0 +1,139 @@
+"""Turn a call, as a reader found it, into a record with an identity, and its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from fusion_integrations.logs.importers._contract import Call, GivenScore
+from fusion_integrations.logs.importers._redaction import Redactor
+from fusion_integrations.logs.importers._seen import SeenIds
+from fusion_integrations.logs.schema import Assignment, LogRecord, Score, import_record_id
+from fusion_integrations.types import fingerprint
+
+__all__ = ["Made", "RecordMaker"]
+
+_PENDING = "pending"  # a record's id until its content is validated and can be hashed
+_TRUTH = {"true": 1.0, "false": 0.0}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """A record and what belongs to it.
+
+    Attributes:
+        call: What it was made of.
+        record: The record.
+        scores: Its scores.
+        n_left_out: Scores that lie outside 0 to 1.
+        is_repeat: Whether this import has met the record's id before.
+    """
+
+    call: Call
+    record: LogRecord
+    scores: list[Score]
+    n_left_out: int
+    is_repeat: bool
+
+
+class RecordMaker:
+    """Makes records of calls; remembers the calls it has seen, to number their repeats.
+
+    Args:
+        source: Name of the source.
+        assignment: How candidates came to be chosen, where the call does not say.
+        override: Says it for every call, whatever the source says.
+        now: Moment of calls that have none, and of scores.
+        redactor: Takes out what must not be stored.
+        seen: Where ids are remembered.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        assignment: Assignment,
+        override: Assignment | None,
+        now: datetime,
+        redactor: Redactor,
+        seen: SeenIds,
+    ) -> None:
+        self._source = source
+        self._defaults: dict[str, Any] = {
+            "record_id": _PENDING,
+            "created_at": now,
+            "assignment": assignment,
+        }
+        self._override: Mapping[str, Any] = {} if override is None else {"assignment": override}
+        self._now = now
+        self._redactor = redactor
+        self._seen = seen
+
+    def make(self, call: Call) -> Made:
+        """Make the record of a call.
+
+        Args:
+            call: The call.
+
+        Returns:
+            The record, redacted, and its scores.
+
+        Raises:
+            ValueError: If it is no valid record, or a score that must be one is none.
+        """
+        fields = {"source": self._source, **self._defaults, **call.fields, **self._override}
+        record = LogRecord(**fields)
+        if "record_id" in call.fields:
+            is_repeat = self._seen.add(record.record_id) > 0
+        else:
+            record, is_repeat = self._with_identity(record, has_moment="created_at" in call.fields)
+        # Identity comes from the text as it was: importing again with another redaction adds nothing.
+        redacted = self._redactor.record(record)
+        given = list(call.scores)
+        scores = [score for each in given if (score := self._score(redacted, each)) is not None]
+        n_left_out = len(given) - len(scores)
+        return Made(call=call, record=redacted, scores=scores, n_left_out=n_left_out, is_repeat=is_repeat)
+
+    def _with_identity(self, record: LogRecord, *, has_moment: bool) -> tuple[LogRecord, bool]:
+        if record.source_id is not None:
+            record_id = import_record_id(source=self._source, source_id=record.source_id)
+            return record.model_copy(update={"record_id": record_id}), self._seen.add(record_id) > 0
+        moment = record.created_at.isoformat() if has_moment else None
+        call = [
+            record.query_id,
+            record.candidate_id,
+            record.response,
+            record.error,
+            record.session_id,
+            moment,
+        ]
+        digest = fingerprint(call)
+        sample = self._seen.add(digest)
+        source_id = f"{digest}-{sample}"
+        record_id = import_record_id(source=self._source, source_id=source_id)
+        update = {"record_id": record_id, "source_id": source_id, "sample": sample}
+        return record.model_copy(update=update), False
+
+    def _score(self, record: LogRecord, given: GivenScore) -> Score | None:
+        value = given.value
+        if isinstance(value, str):
+            value = _TRUTH.get(value.strip().lower(), value)
+        try:
+            score = Score(
+                record_id=record.record_id,
+                kind=given.kind,
+                scorer=given.scorer or f"import:{self._source}",
+                version="",
+                value=value,
+                reason=given.reason,
+                created_at=given.created_at or self._now,
+            )
+        except ValidationError as error:
+            if not given.is_required:
+                return None
+            raise ValueError(f"{given.kind}: not a number between 0 and 1, got {value!r:.200}") from error
+        return self._redactor.score(score)
