@@ -15,7 +15,7 @@ import polars as pl
 from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
-from fusion_integrations.query_level.heads import FittedHead, HeadInputs, fit_members, head_config
+from fusion_integrations.query_level.heads import ClusterHeadConfig, FittedHead, HeadInputs, fit_members
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -24,7 +24,7 @@ from fusion_integrations.query_level.usage import UsageModel, fit_usage
 
 __all__ = ["Estimation", "OutcomeModel", "describe_estimation", "fit_outcome_model"]
 
-_HEAD = "cluster"  # learns fast, and what it gets wrong is corrected
+_HEAD = ClusterHeadConfig()  # learns fast, and what it gets wrong is corrected
 _MAX_QUERIES = 20_000  # a mean over so many is exact to a few thousandths
 _N_FOLDS = 5
 
@@ -108,6 +108,7 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
     features = router_features(train.texts, embedder=embedder)
     inputs = HeadInputs(
         features=features,
+        texts=train.texts,
         targets=train.performance,
         weights=importance_weights(train.performance, train.propensity),
         tasks=train.tasks,
@@ -117,7 +118,7 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
         seed=seed,
     )
     folds = grouped_folds(groups, n_folds=min(_N_FOLDS, len(set(groups))), seed=seed)
-    members = fit_members(head_config(_HEAD), inputs, folds)
+    members = fit_members(_HEAD, inputs, folds)
     unseen = np.empty_like(train.performance)
     for fold, member in enumerate(members):
         unseen[folds == fold] = member.predict(features[folds == fold])
