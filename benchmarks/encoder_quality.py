@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from fusion_integrations.embedders import CachingEmbedder
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
-from fusion_integrations.protocols import Embedder, EmbedderIdentity, FloatArray
+from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.decision import choose
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
@@ -24,7 +25,6 @@ from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = [
     "Quality",
-    "Remembered",
     "complete_logs",
     "fusionbench_file",
     "fusionbench_logs",
@@ -32,24 +32,6 @@ __all__ = [
 ]
 
 _FILE = "fusionbench.parquet"
-
-
-class Remembered:
-    """Gives vectors computed before, so that an embedder is timed apart from what uses it.
-
-    Args:
-        texts: n texts.
-        vectors: (n, d) their vectors.
-        identity: That of the embedder which made them.
-    """
-
-    def __init__(self, texts: Sequence[str], vectors: FloatArray, *, identity: EmbedderIdentity) -> None:
-        self._vectors = dict(zip(texts, vectors, strict=True))
-        self.identity = identity
-
-    def embed(self, texts: Sequence[str]) -> FloatArray:
-        """Look up the (n, d) vectors of texts."""
-        return np.stack([self._vectors[text] for text in texts])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +121,9 @@ def measure_quality(
     reference: npt.NDArray[np.float64] | None = None
     for name, encoder in encoders.items():
         start = time.perf_counter()
-        vectors = encoder.embed(dataset.texts)
+        remembered = CachingEmbedder(encoder)
+        remembered.embed(dataset.texts)
         embedding_s = time.perf_counter() - start
-        remembered = Remembered(dataset.texts, vectors, identity=encoder.identity)
         routed, single, predicted = _unseen_performance(remembered, logs, dataset, folds, arguments)
         reference = predicted if reference is None else reference
         measured[name] = Quality(

@@ -23,7 +23,6 @@ import numpy as np
 import polars as pl
 from encoder_quality import (
     Quality,
-    Remembered,
     complete_logs,
     fusionbench_file,
     fusionbench_logs,
@@ -34,7 +33,12 @@ from rich.table import Table
 
 from fusion_integrations._optional import require
 from fusion_integrations.demo.demo_log import load_demo_logs
-from fusion_integrations.embedders import MicroBatchingEmbedder, OnnxMiniLMEmbedder, load_embedder
+from fusion_integrations.embedders import (
+    CachingEmbedder,
+    MicroBatchingEmbedder,
+    OnnxMiniLMEmbedder,
+    load_embedder,
+)
 from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_model import RouterModel
@@ -159,7 +163,8 @@ class _Subject:
 
     def __init__(self, encoder: Embedder, logs: pl.DataFrame, *, settings: Settings) -> None:
         texts = logs["query_text"].unique(maintain_order=True).to_list()
-        known = Remembered(texts, encoder.embed(texts), identity=encoder.identity)
+        known = CachingEmbedder(encoder)
+        known.embed(texts)
         arguments = RouterTrainingArguments(
             n_members=5, n_calibration_folds=2, n_threads=settings.threads, seed=settings.seed
         )
