@@ -131,7 +131,7 @@ def test_clients_when_asked_for_are_made_once_and_not_before(tmp_path):
         (("version: 1", "versoin: 1"), "versoin: Extra inputs are not permitted"),
         (
             ("client: echo", "client: os.system"),
-            "no client kind 'os.system'; known: 'echo', 'openai', 'student', 'trans",
+            "no client kind 'os.system'; known: 'echo', 'langchain', 'openai', 'student', 'trans",
         ),
         (("id: free, model: free", "id: free, model: fee"), "names model 'fee', which is not under models"),
         (("id: free", 'id: "tiny:direct"'), "two candidates 'tiny:direct'"),

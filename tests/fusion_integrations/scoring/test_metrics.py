@@ -319,6 +319,6 @@ def test_score_when_answer_is_any_text_then_zero_or_one(metric, answer):
 def test_score_when_answer_repeats_endlessly_then_fast(metric, unit):
     # A model in a loop writes such answers; a backtracking pattern would take minutes on them.
     answer = unit * (20_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: a busy machine is not a slow pattern
     score(answer, metric=metric, reference=_VALID_REFERENCES[metric])
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0
