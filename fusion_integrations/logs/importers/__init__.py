@@ -95,7 +95,7 @@ def import_logs(
             them stops the import.
         redact: What is taken out of texts: secrets, or personal data too (e-mail addresses, phone, credit
             card and social security numbers, IP addresses; not names).
-        on_progress: Called with the number of rows done after every 1000.
+        on_progress: Called with the number of rows done after every transaction of some thousand.
         now: Moment for rows without one, and of their scores. Default: the start of the import.
 
     Returns:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,11 @@ __all__ = ["BadRows", "ImportReport", "Intake"]
 
 BadRows = Literal["set_aside", "stop"]
 
-_BATCH = 1_000  # rows a transaction
+# Records of a transaction: many, for their ids are hashes that go all over an index, whose pages are written
+# once a transaction; but no more text than fits into memory with ease.
+_MAX_RECORDS = 10_000
+_MAX_CHARACTERS = 16 * 2**20
+
 _DUPLICATE = "duplicate row"
 
 
@@ -71,31 +74,39 @@ class Intake:
         self._n_dropped: Counter[str] = Counter()
 
     def run(self, found: Iterable[Outcome], *, on_progress: Callable[[int], None] | None) -> None:
-        """Store what a reader finds, a transaction for every 1000 rows.
+        """Store what a reader finds, a transaction for every 10,000 records.
 
         Args:
-            found: What the reader yields; memory holds one batch of it.
-            on_progress: Called with the number of rows done after every batch.
+            found: What the reader yields; memory holds the records of one transaction.
+            on_progress: Called with the number of rows done after every transaction.
 
         Raises:
             LogSchemaError: With `bad_rows="stop"`, at the first row that cannot be used; those before it are
                 stored.
-            LogStoreError: If the store or the quarantine file cannot be written. Batches before are stored;
-                importing again goes on from there.
+            LogStoreError: If the store or the quarantine file cannot be written. Transactions before are
+                stored; importing again goes on from there.
         """
-        remaining = iter(found)
-        while batch := list(islice(remaining, _BATCH)):
-            stop: Rejected | None = None
-            made: list[Made] = []
-            for outcome in batch:
-                stop = self._take(outcome, made)
-                if stop is not None:
-                    break
-            stop = self._add(made) or stop
+        stop: Rejected | None = None
+        made: list[Made] = []
+        n_characters = 0
+        for outcome in found:
+            stop = self._take(outcome, made)
             if stop is not None:
-                raise _stopped(stop)
-            if on_progress is not None:
-                on_progress(self._n_rows)
+                break
+            if made and made[-1].call is outcome:
+                n_characters += _length(made[-1].record)
+            if len(made) >= _MAX_RECORDS or n_characters >= _MAX_CHARACTERS:
+                stop = self._add(made)
+                if stop is not None:
+                    raise _stopped(stop)
+                made, n_characters = [], 0
+                if on_progress is not None:
+                    on_progress(self._n_rows)
+        stop = self._add(made) or stop
+        if stop is not None:
+            raise _stopped(stop)
+        if on_progress is not None:
+            on_progress(self._n_rows)
 
     def report(self, *, source: str, quarantine: Path) -> ImportReport:
         """Count what was done."""
@@ -152,6 +163,10 @@ class Intake:
             return rejected
         self._aside.add(rejected.row, rejected.reason)
         return None
+
+
+def _length(record: LogRecord) -> int:
+    return len(record.response or "") + sum(len(turn.content) for turn in record.messages)
 
 
 def _is_same_call(first: LogRecord, second: LogRecord) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fusion_integrations.errors import LogSchemaError, LogStoreError
-from fusion_integrations.logs.importers import ColumnMapping, import_logs
+from fusion_integrations.logs.importers import ColumnMapping, _intake, import_logs
 from fusion_integrations.logs.store import LogStore
 
 ASKED = ColumnMapping(query="q", model="m", performance="p", response="r")
@@ -21,8 +21,9 @@ def _quarantined(report):
 
 @pytest.mark.parametrize("n_between", [0, 1500])
 def test_import_when_a_source_id_is_not_unique_then_the_second_call_is_quarantined(
-    tmp_path, store, n_between, write_rows
+    tmp_path, store, n_between, write_rows, monkeypatch
 ):
+    monkeypatch.setattr(_intake, "_MAX_RECORDS", 1000)
     rows = [
         {"q": "Q", "m": "a", "p": 1, "r": "x", "id": "7"},
         *({"q": "Q", "m": "a", "p": 1, "r": "x", "id": f"other {i}"} for i in range(n_between)),
@@ -197,13 +198,34 @@ def test_import_when_the_quarantine_cannot_be_written_then_says_so(tmp_path, sto
         )
 
 
-def test_import_when_there_are_several_batches_then_reports_progress(tmp_path, store, write_rows):
+def test_import_when_there_are_several_transactions_then_reports_progress(
+    tmp_path, store, write_rows, monkeypatch
+):
+    monkeypatch.setattr(_intake, "_MAX_RECORDS", 1000)
     path = write_rows(tmp_path / "log.jsonl", [{"q": f"Q{i}", "m": "a"} for i in range(2100)])
     seen = []
 
     import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"), on_progress=seen.append)
 
     assert seen == [1000, 2000, 2100]
+
+
+def test_import_when_answers_are_long_then_a_transaction_holds_few_of_them(
+    tmp_path, store, write_rows, monkeypatch
+):
+    monkeypatch.setattr(_intake, "_MAX_CHARACTERS", 1000)
+    rows = [{"q": f"Q{i}", "m": "a", "r": "x" * 500} for i in range(5)]
+    seen = []
+
+    import_logs(
+        "table",
+        write_rows(tmp_path / "log.jsonl", rows),
+        store,
+        columns=ColumnMapping(query="q", model="m", response="r"),
+        on_progress=seen.append,
+    )
+
+    assert seen == [2, 4, 5]
 
 
 def test_import_when_parquet_has_more_rows_than_a_slice_then_all_arrive(tmp_path, store):
@@ -266,3 +288,35 @@ def test_import_when_values_are_anything_then_every_row_is_added_known_or_quaran
 def test_mapping_when_incomplete_then_says_what_is_missing(fields, reason):
     with pytest.raises(ValidationError, match=reason):
         ColumnMapping(**fields)
+
+
+def test_import_when_a_row_with_a_source_id_comes_twice_then_it_is_dropped_once(tmp_path, store, write_rows):
+    rows = [{"q": "Q", "m": "a", "p": 1, "r": "x", "id": "7"}] * 3
+    path = write_rows(tmp_path / "log.jsonl", rows)
+    columns = ASKED.model_copy(update={"source_id": "id"})
+
+    first = import_logs("table", path, store, columns=columns)
+    again = import_logs("table", path, store, columns=columns)
+
+    assert (first.n_added, first.n_known, first.n_dropped) == (1, 0, {"duplicate row": 2})
+    assert (again.n_added, again.n_known, again.n_dropped) == (0, 1, {"duplicate row": 2})
+
+
+def test_import_when_bad_rows_shall_stop_it_then_rows_before_are_stored_and_none_set_aside(
+    tmp_path, store, write_rows
+):
+    rows = [{"q": "Q", "m": "a", "p": 1, "r": "x"}, {"q": "Q", "m": "a", "p": 7, "r": "y"}]
+    path = write_rows(tmp_path / "log.jsonl", rows)
+
+    with pytest.raises(
+        LogSchemaError, match=r"Row 2 cannot be used: performance: not a number between 0 and 1"
+    ):
+        import_logs("table", path, store, columns=ASKED, bad_rows="stop")
+
+    assert store.stats().n_records == 1
+    assert not list(tmp_path.glob("*.quarantine.jsonl"))
+
+
+def test_import_when_the_format_is_unknown_then_lists_those_there_are(tmp_path, store):
+    with pytest.raises(LogSchemaError, match=r"no log format 'excel'\. Known: fusion, fusionbench"):
+        import_logs("excel", tmp_path, store)
