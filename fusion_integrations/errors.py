@@ -11,6 +11,9 @@
     ├── InvalidPolicyError (ValueError)        a policy or argument outside its range
     ├── CandidateCallError (RuntimeError)      a model call failed
     ├── CandidatesFileError (ValueError)       a candidates file that cannot be used
+    ├── JudgeOutputError (ValueError)          a judge gave no verdict that can be read
+    ├── MetricFailedError (RuntimeError)       a metric could not be computed; the answer is unscored
+    ├── SandboxUnavailableError (RuntimeError) this machine cannot isolate the code that is to be run
     ├── ArtifactNotFoundError (FileNotFoundError)
     ├── ArtifactFormatError (ValueError)       corrupted, tampered with, or newer than this release
     ├── ArtifactWriteError (OSError)           the artifact could not be saved (disk full, ...)
@@ -33,11 +36,14 @@ __all__ = [
     "EmptyQueryError",
     "FusionError",
     "InvalidPolicyError",
+    "JudgeOutputError",
     "LogSchemaError",
     "LogStoreError",
+    "MetricFailedError",
     "MissingDependencyError",
     "NoEligibleCandidateError",
     "NotEnoughLogsError",
+    "SandboxUnavailableError",
     "UnknownCandidateError",
 ]
 
@@ -83,11 +89,43 @@ class InvalidPolicyError(FusionError, ValueError):
 
 
 class CandidateCallError(FusionError, RuntimeError):
-    """A call to a candidate's model failed."""
+    """A call to a candidate's model failed.
+
+    Args:
+        message: What happened.
+        is_transient: Whether the same call may succeed later: the server was busy, the network failed.
+        retry_after_s: Seconds that the server asks to wait, if it does.
+        may_be_billed: Whether the provider may charge for the call though it gave no answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_transient: bool = False,
+        retry_after_s: float | None = None,
+        may_be_billed: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.is_transient = is_transient
+        self.retry_after_s = retry_after_s
+        self.may_be_billed = may_be_billed
 
 
 class CandidatesFileError(FusionError, ValueError):
     """A candidates file cannot be used."""
+
+
+class JudgeOutputError(FusionError, ValueError):
+    """A judge gave no verdict that can be read, however often it was asked."""
+
+
+class MetricFailedError(FusionError, RuntimeError):
+    """A metric could not be computed; says nothing about the answer."""
+
+
+class SandboxUnavailableError(FusionError, RuntimeError):
+    """This machine cannot isolate the code that is to be run, so it was not run."""
 
 
 class ArtifactNotFoundError(FusionError, FileNotFoundError):

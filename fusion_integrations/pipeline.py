@@ -17,6 +17,7 @@ import numpy as np
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.logs.schema import LogRecord
 from fusion_integrations.logs.store import LogStore
+from fusion_integrations.logs.text import storable_text
 from fusion_integrations.prompts import PromptEdit, apply_prompt_edit, prompt_edit
 from fusion_integrations.query_level.decision import RouteDecision
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
@@ -264,7 +265,7 @@ class FusionPipeline:
         return LogRecord(
             record_id=run_id,
             messages=tuple(
-                replace(message, content=_storable(message.content)) for message in plan.query.messages
+                replace(message, content=storable_text(message.content)) for message in plan.query.messages
             ),
             task=plan.query.task,
             reference=plan.query.reference,
@@ -274,8 +275,8 @@ class FusionPipeline:
             model=candidate.model,
             prompt_mode=candidate.prompt_mode,
             planned_candidate_id=candidate.id,
-            response=_storable(answer.text) if answer else None,
-            error=None if answer else _storable(f"{type(outcome).__name__}: {outcome}"),
+            response=storable_text(answer.text) if answer else None,
+            error=None if answer else storable_text(f"{type(outcome).__name__}: {outcome}"),
             finish_reason=answer.finish_reason if answer else None,
             input_tokens=answer.input_tokens if answer else None,
             output_tokens=answer.output_tokens if answer else None,
@@ -327,8 +328,3 @@ def _check_guidance(candidate: Candidate, thoughts: ThoughtPrompter | None) -> N
             "settings, or collect answers with the new guidance and retrain."
         )
         raise InvalidPolicyError(message)
-
-
-def _storable(text: str) -> str:
-    """Escape lone surrogates, which no UTF-8 store holds, so that an odd answer is not lost for its log."""
-    return text.encode(errors="backslashreplace").decode()

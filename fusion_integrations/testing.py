@@ -216,6 +216,7 @@ def head_inputs(
     features: npt.ArrayLike,
     targets: npt.ArrayLike,
     *,
+    texts: Sequence[str] | None = None,
     tasks: Sequence[str | None] | None = None,
     n_embedding: int = 0,
     seed: int = 0,
@@ -225,6 +226,7 @@ def head_inputs(
     Args:
         features: (n, d), the embedding first.
         targets: (n, t), NaN where nothing was logged.
+        texts: n query texts. Default: numbers, which say nothing.
         tasks: n names. Default: all unknown.
         n_embedding: How many of the features are the embedding.
         seed: Seed of the head's random choices.
@@ -235,6 +237,7 @@ def head_inputs(
     values = np.asarray(targets, dtype=np.float32)
     descriptions = np.random.default_rng(0).normal(size=(values.shape[1], 4)).astype(np.float32)
     return HeadInputs(
+        texts=tuple(texts or map(str, range(len(values)))),
         features=np.asarray(features, dtype=np.float32),
         targets=values,
         weights=(~np.isnan(values)).astype(np.float32),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fusion_integrations._optional import require
 
 if TYPE_CHECKING:
+    from langchain_fusion.callbacks import FusionLogCallbackHandler
     from langchain_fusion.chat_models import FusionChatModel
     from langchain_fusion.clients import ChatClientModel, LangChainChatClient
     from langchain_fusion.distilled import DistilledChatModel
@@ -25,6 +26,7 @@ __all__ = [
     "ChatClientModel",
     "DistilledChatModel",
     "FusionChatModel",
+    "FusionLogCallbackHandler",
     "FusionModelMiddleware",
     "FusionRouter",
     "LangChainChatClient",
@@ -37,6 +39,7 @@ _HOME = {
     "ChatClientModel": "clients",
     "DistilledChatModel": "distilled",
     "FusionChatModel": "chat_models",
+    "FusionLogCallbackHandler": "callbacks",
     "FusionModelMiddleware": "middleware",
     "FusionRouter": "router",
     "LangChainChatClient": "clients",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from langchain_core.callbacks import BaseCallbackManager
 from langchain_core.language_models import BaseChatModel
@@ -13,7 +14,7 @@ from langchain_core.runnables.config import ensure_config
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.query_level.policy import RoutingPolicy
 
-__all__ = ["CONFIG_SPECS", "CallOverrides", "with_own_settings"]
+__all__ = ["CONFIG_SPECS", "CallOverrides", "session_id_in", "with_own_settings"]
 
 CONFIG_SPECS = (
     ConfigurableFieldSpec(
@@ -73,8 +74,13 @@ class CallOverrides:
             message = f"config['configurable']['fusion_policy'] must be a RoutingPolicy, got {policy!r}."
             raise InvalidPolicyError(message)
         places = {**(config.get("metadata") or {}), **configurable}
-        session = next((places[key] for key in _SESSION_KEYS if places.get(key)), None)
-        return cls(route=route, policy=policy, session_id=None if session is None else str(session))
+        return cls(route=route, policy=policy, session_id=session_id_in(places))
+
+
+def session_id_in(metadata: Mapping[str, Any]) -> str | None:
+    """Return what groups the calls of one conversation, if metadata names it."""
+    session = next((metadata[key] for key in _SESSION_KEYS if metadata.get(key)), None)
+    return None if session is None else str(session)
 
 
 def with_own_settings(model: BaseChatModel, config: RunnableConfig | None) -> RunnableConfig:

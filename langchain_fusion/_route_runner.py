@@ -16,7 +16,14 @@ from fusion_integrations.pipeline import FusionPipeline
 from langchain_fusion._convert import to_messages
 from langchain_fusion._overrides import CallOverrides
 from langchain_fusion._route_planner import CallRequest, RoutePlanner, refuse_model_option
-from langchain_fusion._routed_call import PlannedCall, RouteBinding, RoutedCall, arecorded, recorded
+from langchain_fusion._routed_call import (
+    PlannedCall,
+    RouteBinding,
+    RoutedCall,
+    arecorded,
+    recorded,
+    routing_metadata,
+)
 from langchain_fusion._run_watch import RunWatch
 
 if TYPE_CHECKING:
@@ -139,13 +146,15 @@ class RouteRunner:
         self, model_input: LanguageModelInput, config: RunnableConfig, kwargs: Mapping[str, Any]
     ) -> RoutedCall:
         request, binding, options = self._request(model_input, config, kwargs)
-        return _routed(self.planner.plan(request), config, binding=binding, options=options)
+        call = self.planner.plan(request)
+        return _routed(self.pipeline, call, config, binding=binding, options=options)
 
     async def _aplan(
         self, model_input: LanguageModelInput, config: RunnableConfig, kwargs: Mapping[str, Any]
     ) -> RoutedCall:
         request, binding, options = self._request(model_input, config, kwargs)
-        return _routed(await self.planner.aplan(request), config, binding=binding, options=options)
+        call = await self.planner.aplan(request)
+        return _routed(self.pipeline, call, config, binding=binding, options=options)
 
     def _request(
         self, model_input: LanguageModelInput, config: RunnableConfig, kwargs: Mapping[str, Any]
@@ -167,7 +176,12 @@ class RouteRunner:
 
 
 def _routed(
-    call: PlannedCall, config: RunnableConfig, *, binding: RouteBinding | None, options: Mapping[str, Any]
+    pipeline: FusionPipeline,
+    call: PlannedCall,
+    config: RunnableConfig,
+    *,
+    binding: RouteBinding | None,
+    options: Mapping[str, Any],
 ) -> RoutedCall:
     """Make a planned call ready to be made."""
     watch = RunWatch()
@@ -177,18 +191,18 @@ def _routed(
         messages=call.messages,
         session_id=call.session_id,
         runnable=call.model if binding is None else binding.replay(call.model, options=options),
-        config=_watched(config, watch, candidate_id=call.plan.candidate.id),
+        config=_watched(config, watch, routing=routing_metadata(pipeline, plan=call.plan)),
         options=options,
         watch=watch,
     )
 
 
-def _watched(config: RunnableConfig, watch: RunWatch, *, candidate_id: str) -> RunnableConfig:
-    """Let a watch see the runs below the router's own, and name the candidate in their metadata."""
+def _watched(config: RunnableConfig, watch: RunWatch, *, routing: Mapping[str, Any]) -> RunnableConfig:
+    """Let a watch see the runs below the router's own, and say in their metadata who was chosen."""
     callbacks = config.get("callbacks")
     if isinstance(callbacks, BaseCallbackManager):
         callbacks.add_handler(watch, inherit=True)  # made for this call alone
-    metadata = {**(config.get("metadata") or {}), "fusion_candidate": candidate_id}
+    metadata = {**(config.get("metadata") or {}), **routing}
     return {**config, "metadata": metadata}
 
 

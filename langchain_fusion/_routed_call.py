@@ -18,7 +18,18 @@ from fusion_integrations.types import ABANDONED, Completion
 from langchain_fusion._convert import is_cached, to_completion
 from langchain_fusion._run_watch import RunsWatch, RunWatch
 
-__all__ = ["PlannedCall", "RouteBinding", "RoutedCall", "arecorded", "recorded"]
+__all__ = [
+    "RECORDED_KEY",
+    "PlannedCall",
+    "RouteBinding",
+    "RoutedCall",
+    "arecorded",
+    "recorded",
+    "routing_metadata",
+]
+
+# In the metadata of a model's run: its pipeline records it, so that a log callback handler need not.
+RECORDED_KEY = "fusion_recorded"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +161,11 @@ class RoutedCall(PlannedCall):
     config: RunnableConfig
     options: Mapping[str, Any]
     watch: RunWatch
+
+
+def routing_metadata(pipeline: FusionPipeline, *, plan: FusionPlan) -> dict[str, Any]:
+    """Return what the metadata of a routed model's run says: who was chosen, and whether that is recorded."""
+    return {"fusion_candidate": plan.candidate.id, RECORDED_KEY: pipeline.store is not None}
 
 
 @contextmanager

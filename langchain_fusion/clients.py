@@ -16,7 +16,8 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.runnables import Runnable
 from pydantic import ConfigDict, Field, SecretStr, model_validator
 
-from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
+from fusion_integrations.clients.call_failure import call_failure
+from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import ChatClient, StreamingChatClient
 from fusion_integrations.streaming import aread_stream, read_stream
 from fusion_integrations.types import Completion, GenerationOptions, Message
@@ -36,6 +37,7 @@ class LangChainChatClient:
     Args:
         model: The chat model.
         name: Name to log and price its answers under.
+        secret: What error messages must not show, such as the model's key, which some servers repeat.
 
     Example:
         ```python
@@ -44,9 +46,10 @@ class LangChainChatClient:
         ```
     """
 
-    def __init__(self, model: BaseChatModel, *, name: str) -> None:
+    def __init__(self, model: BaseChatModel, *, name: str, secret: str | None = None) -> None:
         self._chat_model = model
         self._name = name
+        self._secret = secret
 
     @property
     def model(self) -> str:
@@ -148,8 +151,8 @@ class LangChainChatClient:
         try:
             yield
         except Exception as error:
-            message = f"Model '{self._name}' failed: {type(error).__name__}: {error}"
-            raise CandidateCallError(message) from error
+            failure = call_failure(error, model=self._name, secret=self._secret)
+            raise failure from (None if self._secret else error)
 
 
 class ChatClientModel(BaseChatModel):

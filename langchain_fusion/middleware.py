@@ -18,7 +18,7 @@ from fusion_integrations.query_level.policy import RoutingPolicy
 from langchain_fusion._convert import begun_by
 from langchain_fusion._overrides import CallOverrides
 from langchain_fusion._route_planner import CallRequest, RoutePlanner, check_models, refuse_model_option
-from langchain_fusion._routed_call import PlannedCall, arecorded, recorded
+from langchain_fusion._routed_call import PlannedCall, arecorded, recorded, routing_metadata
 from langchain_fusion._run_watch import RunsWatch
 
 __all__ = ["FusionModelMiddleware"]
@@ -112,7 +112,7 @@ class FusionModelMiddleware(AgentMiddleware[AgentState[Any], Any]):
             return handler(request)
         call, watch = self._planner.plan(_call_request(request)), RunsWatch()
         with recorded(self._planner.pipeline, call=call, watch=watch):
-            response = handler(_routed(request, call=call, watch=watch))
+            response = handler(self._routed(request, call=call, watch=watch))
         return self._marked(response, call=call, watch=watch)
 
     async def awrap_model_call(
@@ -125,8 +125,16 @@ class FusionModelMiddleware(AgentMiddleware[AgentState[Any], Any]):
             return await handler(request)
         call, watch = await self._planner.aplan(_call_request(request)), RunsWatch()
         async with arecorded(self._planner.pipeline, call=call, watch=watch):
-            response = await handler(_routed(request, call=call, watch=watch))
+            response = await handler(self._routed(request, call=call, watch=watch))
         return self._marked(response, call=call, watch=watch)
+
+    def _routed(
+        self, request: ModelRequest[Any], *, call: PlannedCall, watch: RunsWatch
+    ) -> ModelRequest[Any]:
+        routing = routing_metadata(self._planner.pipeline, plan=call.plan)
+        model = _watched(call.model, watch=watch, routing=routing)
+        n_system = len(call.messages) - len(request.messages)
+        return request.override(model=model, messages=cast("Any", call.messages[n_system:]))
 
     def _marked(
         self, response: ModelResponse[Any], *, call: PlannedCall, watch: RunsWatch
@@ -172,19 +180,13 @@ def _needed(request: ModelRequest[Any]) -> frozenset[str]:
     return frozenset(needed)
 
 
-def _routed(request: ModelRequest[Any], *, call: PlannedCall, watch: RunsWatch) -> ModelRequest[Any]:
-    model = _watched(call.model, watch=watch, candidate_id=call.plan.candidate.id)
-    n_system = len(call.messages) - len(request.messages)
-    return request.override(model=model, messages=cast("Any", call.messages[n_system:]))
-
-
-def _watched(model: BaseChatModel, *, watch: RunsWatch, candidate_id: str) -> BaseChatModel:
-    """Return the model with a watch on its own runs, and the candidate named in their metadata."""
+def _watched(model: BaseChatModel, *, watch: RunsWatch, routing: Mapping[str, Any]) -> BaseChatModel:
+    """Return the model with a watch on its own runs, and with metadata that say who was chosen."""
     callbacks: list[BaseCallbackHandler] | BaseCallbackManager
     if isinstance(model.callbacks, BaseCallbackManager):
         callbacks = model.callbacks.copy()
         callbacks.add_handler(watch, inherit=False)
     else:
         callbacks = [*(model.callbacks or []), watch]
-    metadata = {**(model.metadata or {}), "fusion_candidate": candidate_id}
+    metadata = {**(model.metadata or {}), **routing}
     return model.model_copy(update={"callbacks": callbacks, "metadata": metadata})

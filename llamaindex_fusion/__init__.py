@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llamaindex_fusion.chat_client_llm import ChatClientLLM
     from llamaindex_fusion.clients import LlamaIndexChatClient
     from llamaindex_fusion.distilled import DistilledLLM
+    from llamaindex_fusion.instrumentation import FusionLogEventHandler
     from llamaindex_fusion.llms import FusionLLM
     from llamaindex_fusion.query_transform import ThoughtTemplateQueryTransform
     from llamaindex_fusion.retrievers import ThoughtTemplateRetriever
@@ -24,6 +25,7 @@ __all__ = [
     "ChatClientLLM",
     "DistilledLLM",
     "FusionLLM",
+    "FusionLogEventHandler",
     "FusionSelector",
     "LlamaIndexChatClient",
     "ThoughtTemplateQueryTransform",
@@ -34,6 +36,7 @@ _HOME = {
     "ChatClientLLM": "chat_client_llm",
     "DistilledLLM": "distilled",
     "FusionLLM": "llms",
+    "FusionLogEventHandler": "instrumentation",
     "FusionSelector": "selectors",
     "LlamaIndexChatClient": "clients",
     "ThoughtTemplateQueryTransform": "query_transform",

@@ -26,11 +26,13 @@ from fusion_integrations.pipeline import FusionPipeline, FusionPlan
 from fusion_integrations.types import ABANDONED, Completion
 from llamaindex_fusion._convert import AnswerTally
 
-__all__ = ["DECISION_KEY", "RUN_ID_TAG", "PlannedCall"]
+__all__ = ["DECISION_KEY", "RECORDED_TAG", "RUN_ID_TAG", "PlannedCall"]
 
 # Where a response carries its decision, and an event of the native LLM the id of the call's log record.
 DECISION_KEY = "fusion"
 RUN_ID_TAG = "fusion_run_id"
+# Whether the pipeline records the call, so that a log event handler need not.
+RECORDED_TAG = "fusion_recorded"
 
 _Response = TypeVar("_Response", ChatResponse, CompletionResponse)
 
@@ -132,8 +134,9 @@ class PlannedCall:
         await self._arecord(self._completion())
 
     def _tags(self) -> contextlib.AbstractContextManager[None]:
-        """Tag the native LLM's events, so that a log event handler knows the call is recorded here."""
-        return instrument_tags({**active_instrument_tags.get(), RUN_ID_TAG: self._run_id})
+        """Tag the native LLM's events, so that a log event handler knows what is recorded here."""
+        own = {RUN_ID_TAG: self._run_id, RECORDED_TAG: self.pipeline.store is not None}
+        return instrument_tags({**active_instrument_tags.get(), **own})
 
     def _marked(self, response: _Response) -> _Response:
         # A copy: the LLM may keep its response, in a cache for instance.

@@ -11,7 +11,7 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatResponse
 from llama_index.core.llms.llm import LLM
 
-from fusion_integrations.errors import CandidateCallError
+from fusion_integrations.clients.call_failure import call_failure
 from fusion_integrations.types import Completion, GenerationOptions, Message
 from llamaindex_fusion._convert import AnswerTally, to_chat_messages
 
@@ -147,5 +147,4 @@ class LlamaIndexChatClient:
         try:
             yield
         except Exception as error:  # what a provider's client raises is unknown; the protocol names one error
-            message = f"Model '{self._name}' failed: {type(error).__name__}: {error}"
-            raise CandidateCallError(message) from error
+            raise call_failure(error, model=self._name) from error

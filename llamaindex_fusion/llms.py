@@ -48,7 +48,8 @@ class FusionLLM(FunctionCallingLLM):
     `policy=RoutingPolicy(required_capabilities=frozenset({"tools"}))`.
 
     LlamaIndex's LLM events, callbacks and token counts come from the native LLMs, once a call and with the
-    real model's name; so set `callback_manager` on those. The events carry the tag `fusion_run_id`.
+    real model's name; so set `callback_manager` on those. The events carry the tag `fusion_run_id`, and
+    `fusion_recorded`: whether the pipeline has a store.
 
     Args:
         pipeline: Decides and records.

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusion_integrations.cli.choices import EmbedderName, HeadName, SplitName
+from fusion_integrations.cli.report_files import (
+    BenchmarkFiles,
+    HtmlOption,
+    LlmRouterBenchOption,
+    RouterArenaOption,
+)
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
-from fusion_integrations.errors import ArtifactWriteError, InvalidPolicyError, NotEnoughLogsError
+from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,39 +27,52 @@ if TYPE_CHECKING:
 __all__ = ["benchmark_router"]
 
 
+_DataOption = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of .parquet files, or one: one row a query and LLM, columns query_id, query, llm, "
+        "performance, and any of task, cost, input_tokens, output_tokens, propensity."
+    ),
+]
+_TestOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder to measure on instead: each file by routers trained on those files of --data that "
+        "have LLMs in common with it.",
+        show_default="other parts of the same file",
+    ),
+]
+_HeadOption = Annotated[
+    list[HeadName] | None,
+    typer.Option(
+        help="Head to measure; repeat for each. bert takes minutes a fold: only where named.",
+        show_default="all but bert",
+    ),
+]
+_AnswersOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Share of the training answers that routers see, or the word one for one a query; repeat.",
+        show_default="1.0",
+    ),
+]
+
+
 def benchmark_router(
     *,
-    data: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of .parquet files, or one: one row a query and LLM, columns query_id, query, llm, "
-            "performance, and any of task, cost, input_tokens, output_tokens, propensity."
-        ),
-    ],
-    test: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder to measure on instead: each file by routers trained on those files of --data that "
-            "have LLMs in common with it.",
-            show_default="other parts of the same file",
-        ),
-    ] = None,
-    head: Annotated[
-        list[HeadName] | None, typer.Option(help="Head to measure; repeat for each.", show_default="all")
-    ] = None,
+    data: _DataOption,
+    test: _TestOption = None,
+    head: _HeadOption = None,
     split: Annotated[
         SplitName, typer.Option(help="How to keep training and measured queries of a file apart.")
     ] = "folds",
-    answers: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Share of the training answers that routers see, or the word one for one a query; repeat.",
-            show_default="1.0",
-        ),
-    ] = None,
+    answers: _AnswersOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
     out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file too.")] = None,
+    html: HtmlOption = None,
+    export_routerarena: RouterArenaOption = None,
+    export_llmrouterbench: LlmRouterBenchOption = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of training.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random choice.")] = 0,
     as_json: JsonOption = False,
@@ -70,8 +88,13 @@ def benchmark_router(
         from fusion_integrations.evaluation import benchmark_routers, render_benchmark
         from fusion_integrations.query_level.heads import HEAD_NAMES
 
+        quick = [name for name in HEAD_NAMES if name != "bert"]
+        files = BenchmarkFiles(
+            out=out, html=html, routerarena=export_routerarena, llmrouterbench=export_llmrouterbench
+        )
+        files.check()
         shares = [_share(text) for text in answers or ["1.0"]]
-        heads = list(dict.fromkeys(head or HEAD_NAMES))
+        heads = list(dict.fromkeys(head or quick))
         pairs = _pairs(data, test)
         known = CachingEmbedder(load_embedder(embedder))
         with progress_bars(place.progress) as progress:
@@ -87,14 +110,14 @@ def benchmark_router(
                     n_folds=folds,
                     n_threads=threads,
                     seed=seed,
+                    n_shown=files.n_shown,
                     on_head=_counter(progress, f"{name}, answers {share}", heads),
                 )
                 for name, frame, train in pairs
                 for share in shares
             ]
         document = {"reports": [report.to_json() for report in reports]}
-        if out is not None:
-            _write(out, document)
+        files.write(document, reports, frames=[frame for _, frame, _ in pairs for _ in shares])
         place.show(document, *render_benchmark(reports))
 
 
@@ -143,10 +166,3 @@ def _pairs(data: Path, test: Path | None) -> list[tuple[str, pl.DataFrame, pl.Da
             raise NotEnoughLogsError(message)
         found.append((path.stem, frame, pl.concat(related)))
     return found
-
-
-def _write(out: Path, document: Mapping[str, object]) -> None:
-    try:
-        out.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise ArtifactWriteError(f"'{out}' could not be written: {error}.") from error

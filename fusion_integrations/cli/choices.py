@@ -18,13 +18,16 @@ __all__ = [
     "LabelName",
     "LogFormatName",
     "PolicyName",
+    "ReferenceOrderName",
+    "RescoreName",
+    "ScorerName",
     "SplitName",
     "TeachingCriterionName",
 ]
 
 AssignmentName = Literal["factorial", "policy", "user", "unknown"]
 CriterionName = Literal["performance", "judge", "hybrid"]
-EmbedderName = Literal["hash", "minilm", "minilm-torch", "wordllama"]
+EmbedderName = Literal["hash", "minilm", "minilm-int8", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
 LogFormatName = Literal[
@@ -44,6 +47,9 @@ LogFormatName = Literal[
     "table",
     "vllm-replay",
 ]
+ReferenceOrderName = Literal["first", "both"]
+RescoreName = Literal["missing", "outdated"]
+ScorerName = Literal["metric", "judge"]
 SplitName = Literal["folds", "tasks", "families"]
 TeachingCriterionName = Literal["performance", "judge", "hybrid", "baseline"]
 
@@ -68,6 +74,7 @@ class HeadName(StrEnum):
     """Heads of a router; an enumeration for the same reason."""
 
     CLUSTER = "cluster"
+    EXPERTS = "experts"
     KNN = "knn"
     LINEAR = "linear"
     SVM = "svm"
@@ -75,5 +82,6 @@ class HeadName(StrEnum):
     XGBOOST = "xgboost"
     MATRIX_FACTORIZATION = "matrix_factorization"
     GRAPH = "graph"
+    BERT = "bert"
     STACK = "stack"
     AUTO = "auto"

@@ -18,6 +18,7 @@ from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
 if TYPE_CHECKING:
     import polars as pl
 
+    from fusion_integrations.collection.collector import CollectionProgress
     from fusion_integrations.demo.walkthrough import SampleComparison
     from fusion_integrations.evaluation.evaluation_report import EvaluationReport
     from fusion_integrations.evaluation.level_report import LevelReport
@@ -155,10 +156,10 @@ def _collect_again(
     with _progress(console) as progress, LogStore.open(store) as live:
         bars: dict[str, TaskID] = {}
 
-        def show(candidate_id: str, n_done: int, n_total: int) -> None:
-            if candidate_id not in bars:
-                bars[candidate_id] = progress.add_task(candidate_id, total=n_total)
-            progress.update(bars[candidate_id], completed=n_done)
+        def show(news: CollectionProgress) -> None:
+            if news.candidate_id not in bars:
+                bars[news.candidate_id] = progress.add_task(news.candidate_id, total=news.n_total)
+            progress.update(bars[news.candidate_id], completed=news.n_done)
 
         comparison = compare_queries(
             logs,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusion_integrations.cli.choices import PolicyName
+from fusion_integrations.cli.report_files import HtmlOption, check_page, write_file
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
 from fusion_integrations.errors import InvalidPolicyError
 
@@ -39,19 +40,29 @@ def evaluate_router(
         list[PolicyName] | None,
         typer.Option(help="Policy to evaluate under; repeat for each.", show_default="all that apply"),
     ] = None,
+    html: HtmlOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Compare routers on held-out logs.
 
-    They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are.
+    They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are. On
+    partial logs, down to one answer a query, outcomes are estimated. Newer logs show what changed since
+    training.
     """
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Evaluating"):
         from fusion_integrations.cli.inputs import read_logs
-        from fusion_integrations.evaluation import evaluate_routers, render_table
+        from fusion_integrations.evaluation import (
+            evaluate_routers,
+            render_details,
+            render_evaluation_page,
+            render_table,
+        )
         from fusion_integrations.query_level.policy import POLICY_PRESETS
         from fusion_integrations.query_level.router_model import RouterModel
 
+        if html is not None:
+            check_page(html)
         routers = {name: RouterModel.from_pretrained(path) for name, path in _names(artifacts).items()}
         first = next(iter(routers.values()))
         report = evaluate_routers(
@@ -63,7 +74,9 @@ def evaluate_router(
             else usable_policies(first),
             label=_common_label(routers),
         )
-        place.show(report.to_json(), *render_table(report))
+        if html is not None:
+            write_file(html, render_evaluation_page(report))
+        place.show(report.to_json(), *render_table(report), *render_details(report))
 
 
 def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion_integrations.cli.terminal import DebugOption, JsonOption, plain_table, terminal
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, noise_text, plain_table, terminal
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,6 +80,9 @@ def _summary(manifest: ArtifactManifest) -> Iterator[str]:
     for title, values in (("argument", manifest.arguments), ("metric", manifest.metrics)):
         for name, value in values.items():
             yield f"{title} {name}: {json.dumps(value, ensure_ascii=False)}"
+    noise = manifest.metrics.get("label_noise")
+    if isinstance(noise, dict):
+        yield noise_text(noise)
 
 
 def _candidates_table(manifest: ArtifactManifest) -> Table:

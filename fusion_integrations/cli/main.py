@@ -19,6 +19,7 @@ from fusion_integrations.cli.inspect import inspect
 from fusion_integrations.cli.logs_import import import_logs
 from fusion_integrations.cli.logs_stats import stats
 from fusion_integrations.cli.route import route
+from fusion_integrations.cli.score import score
 from fusion_integrations.cli.thoughts import list_templates, search_templates, show_template
 from fusion_integrations.cli.train_router import train_router
 from fusion_integrations.cli.train_student import train_student
@@ -47,6 +48,7 @@ _thoughts = _group("Read thought templates.")
 
 app.command()(demo)
 app.command()(collect)
+app.command()(score)
 app.add_typer(_logs, name="logs")
 _logs.command("import")(import_logs)
 _logs.command()(stats)

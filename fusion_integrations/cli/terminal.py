@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fusion_integrations.errors import FusionError
 
-__all__ = ["DebugOption", "JsonOption", "Terminal", "plain_table", "terminal", "usd_per_1000"]
+__all__ = ["DebugOption", "JsonOption", "Terminal", "noise_text", "plain_table", "terminal", "usd_per_1000"]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -105,6 +105,14 @@ def plain_table(title: str, *, text_columns: Sequence[str], number_columns: Sequ
 def usd_per_1000(cost_usd: float | None) -> str:
     """Write the cost of a call as that of a thousand."""
     return "unknown" if cost_usd is None else f"{1000 * cost_usd:.4f}"
+
+
+def noise_text(noise: Mapping[str, Any]) -> str:
+    """Say how much of a score repeated answers leave to predict, from a router's metric `label_noise`."""
+    return (
+        f"Of {noise['n_repeated']} pairs of query and candidate there are several answers: no router can "
+        f"explain more than {noise['ceiling']:.0%} of the variance of their scores, the rest is luck."
+    )
 
 
 def _literal_console(*, stderr: bool = False) -> Console:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusion_integrations.cli.choices import EmbedderName, HeadName
-from fusion_integrations.cli.terminal import DebugOption, JsonOption, plain_table, terminal, usd_per_1000
+from fusion_integrations.cli.terminal import (
+    DebugOption,
+    JsonOption,
+    noise_text,
+    plain_table,
+    terminal,
+    usd_per_1000,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,12 +116,18 @@ def train_router(
         texts: list[Table | str] = [_candidates_table(router), _margins_table(router.metrics)]
         if router.metrics["head_trials"]:
             texts.append(_trials_table(router.metrics["head_trials"]))
-        texts += [f"Warning: {warning}" for warning in router.metrics["overlap"]["warnings"]]
+        texts += _remarks(router.metrics)
         if report is not None:
             from fusion_integrations.evaluation import render_table
 
             texts += render_table(report)
         place.show(document, *texts, f"Saved to '{out}', digest {router.basis.artifact}.")
+
+
+def _remarks(metrics: Mapping[str, Any]) -> list[str]:
+    """Say what training found out about its logs: how much is luck, and what they cannot tell."""
+    noise = [noise_text(metrics["label_noise"])] if metrics["label_noise"] else []
+    return noise + [f"Warning: {warning}" for warning in metrics["overlap"]["warnings"]]
 
 
 def _margins_table(metrics: Mapping[str, Any]) -> Table:

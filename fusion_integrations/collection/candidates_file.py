@@ -6,6 +6,13 @@ models:
     client: transformers            # a built-in kind, or one that an installed package registers
     settings: {path: models/smollm2, batch_size: 64}
     price: {input_usd_per_mtok: 0.02, output_usd_per_mtok: 0.04, is_nominal: true}
+  gpt-5-mini:
+    client: openai                  # any server that speaks OpenAI's chat completions; vllm for vLLM's
+    settings: {base_url: "https://api.openai.com/v1", api_key_env: OPENAI_API_KEY}
+    price: {input_usd_per_mtok: 0.25, output_usd_per_mtok: 2.0}
+  claude:
+    client: langchain               # any name that LangChain's init_chat_model knows
+    settings: {model: "anthropic:claude-sonnet-4-5", arguments: {timeout: 60}}
   smollm2-135m-student:
     client: student                 # what `fusion train student` saved, and the base it was taught on
     settings: {path: student, base: models/smollm2}
@@ -20,22 +27,37 @@ candidates:
   - {id: "smollm2:reasoning", model: smollm2-135m, prompt_mode: reasoning}
   - {id: "smollm2:thought", model: smollm2-135m, prompt_mode: thought}
   - {id: "student:direct", model: smollm2-135m-student}
+  - id: gpt-5-mini
+    model: gpt-5-mini
+    options: {max_tokens: 400, temperature: 0.7}
+    samples: 3                      # answers to collect to each query
+    limits: {concurrency: 8, requests_per_minute: 300, n_tries: 5}
+  - {id: claude, model: claude, options: {max_tokens: 400}}
+# Keys stay out of the file: it names the environment variables that hold them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import NoReturn
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import ValidationError
 
-from fusion_integrations.clients.transformers_client import PromptFormat, TransformersClient
+from fusion_integrations.collection._file_entries import CandidateEntry, File, ModelEntry, ThoughtsEntry
+from fusion_integrations.collection.call_limits import CallLimits
+from fusion_integrations.collection.client_kinds import (
+    STUDENT,
+    ClientFactory,
+    StudentSettings,
+    client_factory,
+    is_remote,
+    student_client,
+)
 from fusion_integrations.embedders import check_identity, load_embedder
 from fusion_integrations.errors import (
     ArtifactFormatError,
@@ -46,7 +68,6 @@ from fusion_integrations.errors import (
     InvalidPolicyError,
 )
 from fusion_integrations.model_level.student_artifact import read_student
-from fusion_integrations.model_level.student_model import StudentModel
 from fusion_integrations.prompts import prompt_edit
 from fusion_integrations.protocols import ChatClient
 from fusion_integrations.thought_level.chroma_store import ChromaThoughtTemplateStore
@@ -56,15 +77,9 @@ from fusion_integrations.thought_level.template_store import (
     InMemoryThoughtTemplateStore,
     ThoughtTemplateStore,
 )
-from fusion_integrations.types import Candidate, GenerationOptions, Price, PriceTable, PromptMode
+from fusion_integrations.types import Candidate, GenerationOptions, Price, PriceTable
 
-__all__ = ["CLIENT_KINDS_GROUP", "CandidateSet", "ClientFactory", "load_candidates"]
-
-# Packages that bring another kind of client register a ClientFactory here, under the kind's name.
-CLIENT_KINDS_GROUP = "fusion_integrations.clients"
-
-ClientFactory = Callable[[str, Mapping[str, JsonValue], Path], ChatClient]
-"""Makes a client from the model's name, its settings, and the folder that relative paths start from."""
+__all__ = ["CandidateSet", "load_candidates"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +90,8 @@ class CandidateSet:
         candidates: Who can answer, in the file's order.
         prices: The prices given, by model.
         options: How to generate, by candidate id, where the file says so.
+        samples: How many answers to collect to a query, by candidate id, where the file asks for several.
+        limits: How fast a candidate may be called, by its id; others are asked in batches.
         clients: A client for each model, made (which may load weights) when it is first asked for.
         thoughts: Finds the guidance of candidates of prompt mode `thought`; None if the file names none.
     """
@@ -83,6 +100,8 @@ class CandidateSet:
     prices: PriceTable
     options: Mapping[str, GenerationOptions]
     clients: Mapping[str, ChatClient]
+    samples: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, CallLimits] = field(default_factory=dict)
     thoughts: ThoughtPrompter | None = None
 
 
@@ -108,10 +127,10 @@ def load_candidates(path: str | Path, *, kinds: Mapping[str, ClientFactory] | No
     """
     path = Path(path)
     file = _read(path)
-    factories = {name: _factory(model.client, kinds or {}, path) for name, model in file.models.items()}
+    factories = {name: _factory(path, model.client, kinds or {}) for name, model in file.models.items()}
     adapters: dict[str, str] = {}
     for name, model in file.models.items():
-        if model.client == _STUDENT:
+        if model.client == STUDENT:
             factories[name], adapters[name] = _pin_student(model, field=f"models.{name}.settings", path=path)
     thoughts = None if file.thoughts is None else _prompter(file.thoughts, path)
     candidates: list[Candidate] = []
@@ -139,82 +158,27 @@ def load_candidates(path: str | Path, *, kinds: Mapping[str, ClientFactory] | No
             for entry in file.candidates
             if entry.options is not None
         },
+        samples={entry.id: entry.samples for entry in file.candidates if entry.samples > 1},
+        limits=_limits(file),
         clients=_Clients(file.models, factories, path),
         thoughts=thoughts,
     )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-
-
-class _PriceEntry(_Strict):
-    input_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.0
-    output_usd_per_mtok: Annotated[float, Field(ge=0)] = 0.0
-    usd_per_call: Annotated[float, Field(ge=0)] = 0.0
-    is_nominal: bool = False
-
-
-class _OptionsEntry(_Strict):
-    max_tokens: Annotated[int, Field(ge=1)] = 256
-    temperature: Annotated[float, Field(ge=0)] = 0.0
-    stop: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    seed: int | None = None
-
-
-class _ModelEntry(_Strict):
-    client: str
-    settings: dict[str, JsonValue] = {}
-    price: _PriceEntry | None = None
-
-
-class _CandidateEntry(_Strict):
-    id: Annotated[str, Field(pattern=r"\S")]
-    model: str
-    prompt_mode: PromptMode = "direct"
-    revision: str | None = None
-    capabilities: frozenset[str] = frozenset()
-    context_tokens: Annotated[int, Field(ge=1)] | None = None
-    description: str = ""
-    options: _OptionsEntry | None = None
-
-
-class _ThoughtsEntry(_Strict):
-    library: Path
-    embedder: str | None = None  # the library's own
-    k: Annotated[int, Field(ge=1)] = 3
-    min_similarity: Annotated[float, Field(ge=-1, le=1)] = 0.3
-    max_chars: Annotated[int, Field(ge=1)] = 600
-    chroma: Path | None = None
-
-
-class _File(_Strict):
-    version: Literal[1]
-    models: Annotated[dict[Annotated[str, Field(pattern=r"\S")], _ModelEntry], Field(min_length=1)]
-    thoughts: _ThoughtsEntry | None = None
-    candidates: Annotated[tuple[_CandidateEntry, ...], Field(min_length=1)]
-
-
-class _TransformersSettings(_Strict):
-    path: Path
-    prompt_format: PromptFormat = "chat"
-    few_shot_examples: tuple[tuple[str, str], ...] = ()
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    n_threads: Annotated[int, Field(ge=1)] | None = None
-
-
-class _StudentSettings(_Strict):
-    path: Path
-    base: Path
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    n_threads: Annotated[int, Field(ge=1)] | None = None
+def _limits(file: File) -> dict[str, CallLimits]:
+    """Return the limits of candidates that have some; models that run elsewhere have them in any case."""
+    return {
+        entry.id: CallLimits() if entry.limits is None else CallLimits(**entry.limits.model_dump())
+        for entry in file.candidates
+        if entry.limits is not None or is_remote(file.models[entry.model].client)
+    }
 
 
 class _Clients(Mapping[str, ChatClient]):
     """Clients by model, each made once, when it is first asked for."""
 
     def __init__(
-        self, models: Mapping[str, _ModelEntry], factories: Mapping[str, ClientFactory], path: Path
+        self, models: Mapping[str, ModelEntry], factories: Mapping[str, ClientFactory], path: Path
     ) -> None:
         self._models = models
         self._factories = factories
@@ -228,6 +192,8 @@ class _Clients(Mapping[str, ChatClient]):
                 self._made[model] = self._factories[model](model, settings, self._path.parent)
             except ValidationError as error:
                 _fail(self._path, f"in models.{model}.settings: {_describe(error)}", error)
+            except InvalidPolicyError as error:
+                _fail(self._path, f"in models.{model}.settings: {error}", error)
         return self._made[model]
 
     def __contains__(self, model: object) -> bool:
@@ -240,59 +206,22 @@ class _Clients(Mapping[str, ChatClient]):
         return len(self._models)
 
 
-def _transformers_client(
-    model_name: str, settings: Mapping[str, JsonValue], folder: Path
-) -> TransformersClient:
-    """Make a client of the built-in kind `transformers`."""
-    entry = _TransformersSettings.model_validate(settings)
-    return TransformersClient.from_folder(
-        folder / entry.path.expanduser(),
-        model_name=model_name,
-        prompt_format=entry.prompt_format,
-        few_shot_examples=entry.few_shot_examples,
-        batch_size=entry.batch_size,
-        n_threads=entry.n_threads,
-    )
-
-
-def _student_client(
-    model_name: str, settings: Mapping[str, JsonValue], folder: Path, *, expected_digest: str | None = None
-) -> StudentModel:
-    """Make a client of the built-in kind `student`."""
-    entry = _StudentSettings.model_validate(settings)
-    return StudentModel.from_pretrained(
-        folder / entry.path.expanduser(),
-        base=folder / entry.base.expanduser(),
-        model_name=model_name,
-        expected_digest=expected_digest,
-        batch_size=entry.batch_size,
-        n_threads=entry.n_threads,
-    )
-
-
-_STUDENT = "student"
-_BUILT_IN_KINDS: Mapping[str, ClientFactory] = {
-    "transformers": _transformers_client,
-    _STUDENT: _student_client,
-}
-
-
-def _pin_student(model: _ModelEntry, *, field: str, path: Path) -> tuple[ClientFactory, str]:
+def _pin_student(model: ModelEntry, *, field: str, path: Path) -> tuple[ClientFactory, str]:
     """Return what makes the client of just the student that is saved now, and the revision of its adapter.
 
     A student saved there later would answer under the revision of this one.
     """
     try:
-        settings = _StudentSettings.model_validate(model.settings)
+        settings = StudentSettings.model_validate(model.settings)
     except ValidationError as error:
         _fail(path, f"in {field}: {_describe(error)}", error)
     with _blame(path, f"{field}.path", ArtifactNotFoundError, ArtifactFormatError):
         artifact, adapter = read_student(path.parent / settings.path.expanduser())
-    factory = functools.partial(_student_client, expected_digest=artifact.manifest.digest)
+    factory = functools.partial(student_client, expected_digest=artifact.manifest.digest)
     return factory, adapter.revision
 
 
-def _prompter(entry: _ThoughtsEntry, path: Path) -> ThoughtPrompter:
+def _prompter(entry: ThoughtsEntry, path: Path) -> ThoughtPrompter:
     with _blame(path, "thoughts.library", ArtifactNotFoundError, ArtifactFormatError):
         library = ThoughtTemplateLibrary.from_pretrained(path.parent / entry.library.expanduser())
     with _blame(path, "thoughts.embedder", InvalidPolicyError, EmbedderMismatchError):
@@ -310,22 +239,16 @@ def _prompter(entry: _ThoughtsEntry, path: Path) -> ThoughtPrompter:
     return ThoughtPrompter(store, k=entry.k, min_similarity=entry.min_similarity, max_chars=entry.max_chars)
 
 
-def _factory(kind: str, kinds: Mapping[str, ClientFactory], path: Path) -> ClientFactory:
-    """Find who makes clients of a kind; the file gives a name, never a class path."""
-    given = {**kinds, **_BUILT_IN_KINDS}
-    if kind in given:
-        return given[kind]
-    registered = {point.name: point for point in entry_points(group=CLIENT_KINDS_GROUP)}
-    if kind not in registered:
-        known = ", ".join(f"'{name}'" for name in sorted({*given, *registered}))
-        _fail(path, f"there is no client kind '{kind}'; known: {known}. An integration you lack may bring it")
-    factory: ClientFactory = registered[kind].load()
-    return factory
-
-
-def _read(path: Path) -> _File:
+def _factory(path: Path, kind: str, kinds: Mapping[str, ClientFactory]) -> ClientFactory:
     try:
-        return _File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return client_factory(kind, kinds)
+    except CandidatesFileError as error:
+        _fail(path, str(error), error)
+
+
+def _read(path: Path) -> File:
+    try:
+        return File.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         _fail(path, _describe(error), error)
     except (OSError, ValueError, yaml.YAMLError) as error:
@@ -333,7 +256,7 @@ def _read(path: Path) -> _File:
 
 
 def _candidate(
-    entry: _CandidateEntry, path: Path, *, thoughts: ThoughtPrompter | None, adapter: str | None
+    entry: CandidateEntry, path: Path, *, thoughts: ThoughtPrompter | None, adapter: str | None
 ) -> Candidate:
     if entry.prompt_mode == "thought":
         revision = _thought_revision(entry, path, thoughts=thoughts, adapter=adapter)
@@ -356,7 +279,7 @@ def _candidate(
 
 
 def _thought_revision(
-    entry: _CandidateEntry, path: Path, *, thoughts: ThoughtPrompter | None, adapter: str | None
+    entry: CandidateEntry, path: Path, *, thoughts: ThoughtPrompter | None, adapter: str | None
 ) -> str:
     who = f"candidate '{entry.id}'"
     if thoughts is None:

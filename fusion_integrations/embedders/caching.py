@@ -41,6 +41,6 @@ class CachingEmbedder:
         new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if new:
             self._vectors.update(zip(new, self._embedder.embed(new), strict=True))
-        if not texts:
+        if len(texts) == 0:
             return np.zeros((0, self.identity.dimensions), dtype=np.float32)
         return np.stack([self._vectors[text] for text in texts])

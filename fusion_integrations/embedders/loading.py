@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fusion_integrations.embedders.hash_embedder import HashEmbedder
 from fusion_integrations.embedders.minilm_onnx import OnnxMiniLMEmbedder
@@ -17,11 +18,14 @@ __all__ = ["EMBEDDER_NAMES", "check_identity", "load_embedder"]
 _BY_NAME: dict[str, Callable[[], Embedder]] = {
     "hash": HashEmbedder,
     "minilm": OnnxMiniLMEmbedder,
+    "minilm-int8": partial(OnnxMiniLMEmbedder, precision="int8"),
     "minilm-torch": SentenceTransformerEmbedder,
     "wordllama": WordLlamaEmbedder,
 }
 _BY_IDENTITY: dict[tuple[str, str], Callable[[EmbedderIdentity], Embedder]] = {
-    ("all-MiniLM-L6-v2", "onnx"): lambda _: OnnxMiniLMEmbedder(),
+    ("all-MiniLM-L6-v2", "onnx"): lambda identity: OnnxMiniLMEmbedder(
+        precision="int8" if identity.precision == "int8" else "fp32"
+    ),
     ("all-MiniLM-L6-v2", "torch"): lambda _: SentenceTransformerEmbedder(),
     ("hash-v1", "hash"): lambda identity: HashEmbedder(dimensions=identity.dimensions),
     ("wordllama-l2-supercat", "static"): lambda _: WordLlamaEmbedder(),

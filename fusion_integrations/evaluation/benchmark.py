@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,10 +15,9 @@ from fusion_integrations.evaluation.benchmark_rows import Scoreboard
 from fusion_integrations.evaluation.cross_validation import Answers, route_by_others
 from fusion_integrations.evaluation.splitting import Protocol
 from fusion_integrations.protocols import Embedder
+from fusion_integrations.query_level.router_dataset import RouterDataset
 
 __all__ = ["benchmark_routers"]
-
-_N_SHOWN = 200  # queries that a reader can look at
 
 
 def benchmark_routers(
@@ -33,13 +33,14 @@ def benchmark_routers(
     level: float = 0.95,
     n_threads: int = 2,
     seed: int = 0,
+    n_shown: int | None = 200,
     on_head: Callable[[str], None] = lambda _: None,
 ) -> BenchmarkReport:
     """Compare heads with Random, Best Single, Best per Task and Oracle on one log.
 
     Best Single and Best per Task are chosen on the training queries the routers learn from. Near-duplicates
-    never stand on both sides. Where hardly any query has an answer of every candidate, outcomes are doubly
-    robust estimates.
+    never stand on both sides. Where fewer than half of the queries have an answer of every candidate,
+    outcomes are doubly robust estimates, and there is no Oracle.
 
     Args:
         name: Of the log, for the report.
@@ -53,6 +54,7 @@ def benchmark_routers(
         level: Coverage of the intervals.
         n_threads: CPU threads of training.
         seed: Seed of folds, training, hidden answers and bootstrap.
+        n_shown: How many queries the report holds, those that routing changes most first; None for all.
         on_head: Told the name of each head before it is trained.
 
     Returns:
@@ -84,21 +86,20 @@ def benchmark_routers(
         )
     predicted = np.mean([found.predicted for found in routed.values()], axis=0)
     outcomes, measured, is_estimated = measurable(arena, predicted=predicted)
-    board = Scoreboard(arena=arena, outcomes=outcomes, measured=measured, level=level, seed=seed)
+    board = Scoreboard(
+        arena=arena, outcomes=outcomes, measured=measured, is_estimated=is_estimated, level=level, seed=seed
+    )
     shown = outcomes.select(measured)
     ids = [candidate.id for candidate in shown.candidates]
-    costs = shown.cost_usd.mean(axis=0)
-    tasks, counts = np.unique([task or "" for task in shown.tasks], return_counts=True)
     n_routed = int(np.any([test for _, test in arena.parts], axis=0).sum())
     return BenchmarkReport(
         name=name,
         split=arena.split,
         answers="one a query" if answers == "one" else f"{answers:.0%}",
         candidates=dict(zip(ids, map(float, shown.performance.mean(axis=0)), strict=True)),
-        candidate_costs={
-            key: None if np.isnan(cost) else float(cost) for key, cost in zip(ids, costs, strict=True)
-        },
-        tasks={str(task): int(count) for task, count in zip(tasks, counts, strict=True) if task},
+        candidate_costs=_mean_costs(shown),
+        candidate_tasks=_means_by_task(shown),
+        tasks=dict(sorted(Counter(task for task in shown.tasks if task).items())),
         n_queries=len(shown),
         n_groups=len(np.unique(arena.groups[measured])),
         n_left_out=n_routed - len(shown),
@@ -106,5 +107,25 @@ def benchmark_routers(
         level=level,
         policies={key: policy.to_json() for key, policy in arena.policies.items()},
         rows=(*board.baseline_rows(), *(board.head_row(head, found) for head, found in routed.items())),
-        queries=tuple(board.query_outcomes(routed, n_shown=_N_SHOWN)),
+        queries=tuple(board.query_outcomes(routed, n_shown=n_shown)),
     )
+
+
+def _mean_costs(shown: RouterDataset) -> dict[str, float | None]:
+    costs = shown.cost_usd.mean(axis=0)
+    return {
+        candidate.id: None if np.isnan(cost) else float(cost)
+        for candidate, cost in zip(shown.candidates, costs, strict=True)
+    }
+
+
+def _means_by_task(shown: RouterDataset) -> dict[str, dict[str, float]]:
+    tasks = np.array([task or "" for task in shown.tasks])
+    return {
+        candidate.id: {
+            str(task): float(shown.performance[tasks == task, column].mean())
+            for task in np.unique(tasks)
+            if task
+        }
+        for column, candidate in enumerate(shown.candidates)
+    }

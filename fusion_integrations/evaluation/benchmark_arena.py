@@ -10,6 +10,8 @@ import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
+from fusion_integrations.evaluation.baselines import training_means
+from fusion_integrations.evaluation.replay import MIN_COMPLETE
 from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queries
 from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.protocols import FloatArray
@@ -20,7 +22,6 @@ from fusion_integrations.query_level.router_dataset import RouterDataset
 __all__ = ["Arena", "measurable", "prepare_arena"]
 
 _TRAIN_PREFIX = "train:"
-_MIN_COMPLETE = 0.5  # share of complete queries from which the others are left out instead of estimated
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,21 +109,18 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
     if len(arena.policies) > 1:
         complete &= ~np.isnan(dataset.cost_usd).any(axis=1)
     measured = routed & complete
-    if measured.sum() >= _MIN_COMPLETE * routed.sum() and measured.any():
+    if measured.sum() >= MIN_COMPLETE * routed.sum() and measured.any():
         return dataset, measured, False
     if not routed.any():
         raise NotEnoughLogsError("No query is left to measure on. Collect more logs, or split them anew.")
-    mean_cost = np.broadcast_to(np.nanmean(dataset.cost_usd, axis=0), dataset.cost_usd.shape)
-    filled = np.where(np.isnan(predicted), 0.0, predicted).astype(np.float32)
-    return (
-        replace(
-            dataset,
-            performance=doubly_robust(dataset.performance, filled, dataset.propensity),
-            cost_usd=doubly_robust(dataset.cost_usd, mean_cost.astype(np.float32), dataset.propensity),
-        ),
-        routed,
-        True,
-    )
+    # The measured queries alone: in logs trained on, candidates may have answered more or less often.
+    part = dataset.select(routed)
+    means = training_means(part.cost_usd, propensity=part.propensity)
+    mean_cost = np.broadcast_to(means, part.cost_usd.shape).astype(np.float32)
+    performance, cost_usd = dataset.performance.copy(), dataset.cost_usd.copy()
+    performance[routed] = doubly_robust(part.performance, predicted[routed], part.propensity)
+    cost_usd[routed] = doubly_robust(part.cost_usd, mean_cost, part.propensity)
+    return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
 
 
 def _joined(frame: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fusion_integrations.evaluation.evaluation_report import Verdict, verdict_of
-from fusion_integrations.evaluation.model_pairs import PairMeasures
-from fusion_integrations.evaluation.reliability import ReliabilityBin, calibration_error
+from fusion_integrations.evaluation.cost_quality import CostQuality
+from fusion_integrations.evaluation.router_details import RouterDetails
+from fusion_integrations.evaluation.verdict import Verdict, verdict_of
 from fusion_integrations.statistics import Interval
 
 __all__ = ["BenchmarkReport", "BenchmarkRow", "CostQuality", "HeadDetails", "QueryOutcome", "ScenarioOutcome"]
@@ -36,56 +36,29 @@ class ScenarioOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CostQuality:
-    """What a head offers at every budget.
-
-    Attributes:
-        points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
-        aiq: Average performance over the budgets between the cheapest and the dearest candidate.
-        cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
-            None if it never is.
-    """
-
-    points: tuple[tuple[float, float], ...]
-    aiq: float
-    cost_at_best_single: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the curve as JSON data."""
-        return {**vars(self), "points": [list(point) for point in self.points]}
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadDetails:
+class HeadDetails(RouterDetails):
     """What is known of a head beyond its routing.
 
     Attributes:
         switch_share: Share of queries for which the default was left.
         unbounded: Performance, and gain over Best Single, of always taking the best prediction.
-        mse: Mean squared error of the predicted performance.
-        reliability: Predicted against observed performance.
-        cost_quality: None where cost is unknown.
-        pairs: RouteLLM's measures by task family, and under "all"; empty unless there are two candidates.
         train_seconds: Time of all trainings of the benchmark together.
+        n_members: Ensemble members of each router.
     """
 
     switch_share: float
     unbounded: ScenarioOutcome
-    mse: float
-    reliability: tuple[ReliabilityBin, ...]
-    cost_quality: CostQuality | None
-    pairs: Mapping[str, PairMeasures]
     train_seconds: float
+    n_members: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the details as JSON data."""
         return {
-            **vars(self),
+            **super().to_json(),
+            "switch_share": self.switch_share,
             "unbounded": self.unbounded.to_json(),
-            "reliability": [each.to_json() for each in self.reliability],
-            "calibration_error": calibration_error(self.reliability),
-            "cost_quality": None if self.cost_quality is None else self.cost_quality.to_json(),
-            "pairs": {name: pair.to_json() for name, pair in self.pairs.items()},
+            "train_seconds": self.train_seconds,
+            "n_members": self.n_members,
         }
 
 
@@ -156,12 +129,13 @@ class BenchmarkReport:
         answers: Which training answers the heads saw, in words.
         candidates: Mean performance by candidate id.
         candidate_costs: Mean USD a call by candidate id; None where unknown.
+        candidate_tasks: Mean performance by candidate id and task.
         tasks: Number of queries by task.
         n_queries: Queries measured on.
         n_groups: Groups of near-duplicates among them.
         n_left_out: Queries that not every candidate answered, or that no router predicted.
-        is_estimated: Whether outcomes of answers that were never logged are doubly robust estimates, since no
-            query has every answer.
+        is_estimated: Whether outcomes of answers that were never logged are doubly robust estimates, since
+            few queries have every answer. There is no Oracle then.
         level: Coverage of the intervals.
         policies: The policies, as JSON data, by name.
         rows: Baselines, then heads.
@@ -173,6 +147,7 @@ class BenchmarkReport:
     answers: str
     candidates: Mapping[str, float]
     candidate_costs: Mapping[str, float | None]
+    candidate_tasks: Mapping[str, Mapping[str, float]]
     tasks: Mapping[str, int]
     n_queries: int
     n_groups: int
@@ -200,6 +175,7 @@ class BenchmarkReport:
             **vars(self),
             "candidates": dict(self.candidates),
             "candidate_costs": dict(self.candidate_costs),
+            "candidate_tasks": {name: dict(means) for name, means in self.candidate_tasks.items()},
             "tasks": dict(self.tasks),
             "policies": {name: dict(policy) for name, policy in self.policies.items()},
             "rows": [row.to_json() | {"verdict": self.verdict(row)} for row in self.rows],

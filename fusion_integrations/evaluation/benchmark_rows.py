@@ -21,15 +21,12 @@ from fusion_integrations.evaluation.baselines import (
 from fusion_integrations.evaluation.benchmark_arena import Arena
 from fusion_integrations.evaluation.benchmark_report import (
     BenchmarkRow,
-    CostQuality,
     HeadDetails,
     QueryOutcome,
     ScenarioOutcome,
 )
-from fusion_integrations.evaluation.cost_quality import aiq, cost_at_quality
 from fusion_integrations.evaluation.cross_validation import RoutedQueries
-from fusion_integrations.evaluation.model_pairs import PairMeasures, measure_pair
-from fusion_integrations.evaluation.reliability import reliability_table
+from fusion_integrations.evaluation.router_details import describe_router
 from fusion_integrations.evaluation.splitting import Mask
 from fusion_integrations.evaluation.strategies import dataset_rewards
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -37,8 +34,6 @@ from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["Scoreboard"]
-
-_ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +44,7 @@ class Scoreboard:
         arena: The queries and policies.
         outcomes: What every candidate reaches, n queries.
         measured: (n,) queries to measure on.
+        is_estimated: Whether outcomes are estimates; the best of several is then mostly luck.
         level: Coverage of intervals.
         seed: Seed of the bootstrap.
     """
@@ -56,11 +52,12 @@ class Scoreboard:
     arena: Arena
     outcomes: RouterDataset
     measured: Mask
+    is_estimated: bool
     level: float
     seed: int
 
     def baseline_rows(self) -> list[BenchmarkRow]:
-        """Measure Random, Best Single, Best per Task and Oracle."""
+        """Measure Random, Best Single, Best per Task and, where outcomes were looked up, Oracle."""
         by_policy = {name: self._baselines(policy) for name, policy in self.arena.policies.items()}
         first = next(iter(by_policy.values()))
         return [
@@ -76,7 +73,9 @@ class Scoreboard:
         }
         return self._row(head, selections, head=self._details(routed))
 
-    def query_outcomes(self, routed: Mapping[str, RoutedQueries], *, n_shown: int) -> list[QueryOutcome]:
+    def query_outcomes(
+        self, routed: Mapping[str, RoutedQueries], *, n_shown: int | None
+    ) -> list[QueryOutcome]:
         """Pick queries to show: those where a head's choice changed most, then others at random."""
         logged, ids = self.arena.dataset, [c.id for c in self.arena.dataset.candidates]
         reached = self.outcomes.performance
@@ -123,12 +122,13 @@ class Scoreboard:
                 train_tasks=tasks[train].tolist(),
                 propensity=propensity,
             ).weights
-        found = (
+        found = [
             random_baseline(np.where(np.isnan(rewards).all(axis=1, keepdims=True), 0.0, rewards)),
             Selection(name=BEST_SINGLE, weights=single),
             Selection(name=BEST_PER_TASK, weights=per_task),
-            oracle(rewards, cost_usd=self.outcomes.cost_usd),
-        )
+        ]
+        if not self.is_estimated:
+            found.append(oracle(rewards, cost_usd=self.outcomes.cost_usd))
         return {selection.name: selection for selection in found}
 
     def _row(
@@ -176,59 +176,23 @@ class Scoreboard:
         )
 
     def _details(self, routed: RoutedQueries) -> HeadDetails:
-        first = next(iter(self.arena.policies))
-        rows, observed = self.measured, ~np.isnan(self.arena.dataset.performance)
+        first, rows = next(iter(self.arena.policies)), np.flatnonzero(self.measured)
         best = np.where(np.isnan(routed.predicted), -1.0, routed.predicted).argmax(axis=1)
-        cells = observed & rows[:, None]
-        actual = self.arena.dataset.performance[cells]
-        groups = np.repeat(self.arena.groups[:, None], self._k, axis=1)[cells]
+        chosen = next(iter(routed.chosen.values()))  # the default where routing does not pay: a choice too
+        details = describe_router(
+            routed.predicted[rows],
+            routed.se[rows],
+            outcomes=self.outcomes.select(rows),
+            logged=self.arena.dataset.select(rows),
+            choices=[choice[rows] for choice in (*routed.curve, chosen)] if len(routed.curve) else [],
+            best_single=self._baselines(self.arena.policies[first])[BEST_SINGLE].weights[rows].argmax(axis=1),
+            groups=self.arena.groups[rows].tolist(),
+            seed=self.seed,
+        )
         return HeadDetails(
             switch_share=float(routed.switched[rows].mean()),
             unbounded=self._outcome(select_columns("", best, n_candidates=self._k), first),
-            mse=float(np.mean((routed.predicted[cells] - actual) ** 2)),
-            reliability=tuple(
-                reliability_table(routed.predicted[cells], actual, groups=groups.tolist(), seed=self.seed)
-            ),
-            cost_quality=self._cost_quality(routed),
-            pairs=self._pairs(routed),
             train_seconds=routed.seconds,
+            n_members=routed.n_members,
+            **vars(details),
         )
-
-    def _cost_quality(self, routed: RoutedQueries) -> CostQuality | None:
-        if not len(routed.curve):
-            return None
-        rows = np.arange(len(self.outcomes))
-        points = []
-        first = next(iter(routed.chosen.values()))  # the default where routing does not pay: a choice too
-        for chosen in np.maximum([*routed.curve, first], 0):
-            cost = self.outcomes.cost_usd[rows, chosen][self.measured].mean()
-            performance = self.outcomes.performance[rows, chosen][self.measured].mean()
-            points.append((float(cost), float(performance)))
-        costs = self.outcomes.cost_usd[self.measured].mean(axis=0)
-        single = self._baselines(next(iter(self.arena.policies.values())))[BEST_SINGLE]
-        quality = single.expected(self.outcomes.performance)[self.measured].mean()
-        its_cost = single.expected(self.outcomes.cost_usd)[self.measured].mean()
-        reached = cost_at_quality(points, quality=float(quality))
-        return CostQuality(
-            points=tuple(points),
-            aiq=aiq(points, cost_range=(float(costs.min()), float(costs.max()))),
-            cost_at_best_single=None if reached is None else reached / float(its_cost),
-        )
-
-    def _pairs(self, routed: RoutedQueries) -> dict[str, PairMeasures]:
-        if self._k != 2:
-            return {}
-        families = np.array([(task or "").split("/")[0] for task in self.outcomes.tasks])
-        names = sorted(set(families[self.measured].tolist()) - {""})
-        found = {}
-        ids = (self.outcomes.candidates[0].id, self.outcomes.candidates[1].id)
-        for name in [_ALL, *(names if len(names) > 1 else [])]:
-            rows = self.measured if name == _ALL else self.measured & (families == name)
-            performance, predicted = self.outcomes.performance[rows], routed.predicted[rows]
-            strong = int(performance.mean(axis=0).argmax())
-            pair = measure_pair(
-                performance, predicted[:, strong] - predicted[:, 1 - strong], ids=ids, strong=strong
-            )
-            if pair is not None:
-                found[name] = pair
-        return found

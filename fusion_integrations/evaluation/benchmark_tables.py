@@ -9,6 +9,11 @@ from rich.text import Text
 
 from fusion_integrations.evaluation.baselines import BEST_SINGLE
 from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
+from fusion_integrations.evaluation.detail_tables import (
+    COST_QUALITY_CAPTION,
+    cost_quality_cells,
+    pairs_table,
+)
 from fusion_integrations.evaluation.reliability import calibration_error
 from fusion_integrations.evaluation.table_parts import add_caption_line, make_table
 
@@ -69,6 +74,7 @@ def _heads(reports: Sequence[BenchmarkReport]) -> Table:
             "gain without margin",
             "squared\nerror",
             "calibration\nerror",
+            "members",
             "seconds\nto train",
         ),
     )
@@ -81,12 +87,14 @@ def _heads(reports: Sequence[BenchmarkReport]) -> Table:
                 Text(str(head.unbounded.gain)),
                 f"{head.mse:.4f}",
                 f"{calibration_error(head.reliability):.3f}",
+                str(head.n_members),
                 f"{head.train_seconds:.0f}",
                 end_section=number == len(heads) - 1,
             )
     add_caption_line(
         table,
-        "Without margin the best prediction is always taken. Errors are those of the predicted performance.",
+        "Without margin the best prediction is always taken. Errors are those of the predicted performance. "
+        "Heads that are slow to train have 3 members instead of 5 here.",
     )
     return table
 
@@ -111,49 +119,22 @@ def _scenarios(report: BenchmarkReport) -> Table:
         ),
     )
     for row in report.rows:
-        curve = row.head.cost_quality if row.head else None
-        share = None if curve is None else curve.cost_at_best_single
         table.add_row(
             Text(row.strategy),
             *(
                 Text(f"{row.scenarios[name].reward:.3f}  {row.scenarios[name].gain}", justify="right")
                 for name in weighing
             ),
-            "" if curve is None else f"{curve.aiq:.3f}",
-            "" if curve is None else "not reached" if share is None else f"{share:.0%}",
+            *cost_quality_cells(row.head.cost_quality if row.head else None),
         )
     weights = ", ".join(f"{name} {report.policies[name]['cost_weight']:g}" for name in weighing)
     add_caption_line(
         table,
-        f"Cost weights: {weights}. AIQ is the mean performance over budgets from the cheapest to the dearest "
-        "LLM. The last column is the cost, relative to Best Single, at which the cost-quality curve reaches "
-        "its performance.",
+        f"Cost weights: {weights}. {COST_QUALITY_CAPTION}",
     )
     return table
 
 
 def _pairs(report: BenchmarkReport) -> Table:
-    heads = [row for row in report.rows if row.head and row.head.pairs]
-    families = list(heads[0].head.pairs) if heads[0].head else []
-    table = make_table(
-        f"{report.name}: which queries need the stronger model",
-        text_columns=("head",),
-        number_columns=tuple(f"{family}:\nAPGR  CPT50  CPT80" for family in families),
-    )
-    for row in heads:
-        pairs = row.head.pairs if row.head else {}
-        table.add_row(
-            Text(row.strategy),
-            *(
-                f"{pairs[name].apgr:.3f}  {pairs[name].cpt_50:.0%}  {pairs[name].cpt_80:.0%}"
-                if name in pairs
-                else ""
-                for name in families
-            ),
-        )
-    add_caption_line(
-        table,
-        "APGR: share of the gap between the models recovered, over all shares of calls to the stronger one; "
-        "random routing has 0.5. CPT50: share of such calls that recovers half of the gap.",
-    )
-    return table
+    pairs = {row.strategy: row.head.pairs for row in report.rows if row.head and row.head.pairs}
+    return pairs_table(f"{report.name}: which queries need the stronger model", pairs)

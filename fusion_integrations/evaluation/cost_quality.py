@@ -6,16 +6,80 @@ points is what a strategy offers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["aiq", "cost_at_quality", "quality_hull"]
+__all__ = ["CostQuality", "aiq", "cost_at_quality", "measure_cost_quality", "quality_hull"]
 
 Points = npt.NDArray[np.float64]
 
 _ROUNDING = 1e-6  # means of the same numbers in another order differ by less
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostQuality:
+    """What a router offers at every budget.
+
+    Attributes:
+        points: Pairs of mean USD a call and mean performance, one a cost weight, and the validated choice.
+        aiq: Average performance over the budgets between the cheapest and the dearest candidate.
+        cost_at_best_single: Cost at which the performance of Best Single is reached, as a share of its cost;
+            None if it never is, or Best Single is free and it is not.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    aiq: float
+    cost_at_best_single: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the curve as JSON data."""
+        return {**vars(self), "points": [list(point) for point in self.points]}
+
+
+def measure_cost_quality(
+    choices: Sequence[npt.NDArray[np.intp]],
+    *,
+    performance: npt.NDArray[np.floating],
+    cost_usd: npt.NDArray[np.floating],
+    quality: float,
+    quality_cost_usd: float,
+) -> CostQuality | None:
+    """Measure what choices at several cost weights offer.
+
+    Args:
+        choices: (n,) chosen columns each.
+        performance: (n, k) what every candidate reaches.
+        cost_usd: (n, k) what it costs, NaN where unknown.
+        quality: Mean performance of Best Single.
+        quality_cost_usd: Its mean cost.
+
+    Returns:
+        The curve; None if there are no choices, the cost of a candidate is unknown, or all cost the same.
+    """
+    costs = cost_usd.mean(axis=0)
+    if not len(choices) or np.isnan(costs).any() or costs.min() == costs.max():
+        return None
+    rows = np.arange(len(performance))
+    points = tuple(
+        (float(cost_usd[rows, chosen].mean()), float(performance[rows, chosen].mean())) for chosen in choices
+    )
+    reached = cost_at_quality(points, quality=quality)
+    return CostQuality(
+        points=points,
+        aiq=aiq(points, cost_range=(float(costs.min()), float(costs.max()))),
+        cost_at_best_single=None if reached is None else _share(reached, quality_cost_usd),
+    )
+
+
+def _share(cost: float, whole: float) -> float | None:
+    """Divide costs; of nothing there is no share but the whole."""
+    if whole > 0:
+        return cost / whole
+    return 1.0 if cost == 0 else None
 
 
 def quality_hull(points: Iterable[tuple[float, float]]) -> Points:

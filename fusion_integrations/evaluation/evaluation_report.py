@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from fusion_integrations.evaluation.drift import Drift
+from fusion_integrations.evaluation.estimation import Estimation
+from fusion_integrations.evaluation.router_details import RouterDetails
+from fusion_integrations.evaluation.verdict import MIN_GROUPS, Verdict, verdict_of
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.statistics import Interval
 
@@ -14,15 +18,26 @@ __all__ = [
     "EvaluationRow",
     "ReplayFacts",
     "StrategyOutcome",
+    "Support",
     "Verdict",
     "verdict_of",
 ]
 
-Verdict = Literal["better", "worse", "not distinguishable", "too few queries"]
+_MIN_EFFECTIVE = 50  # choices worth fewer logged queries say little of a mean
 
-# Resampling few groups gives intervals that are too narrow: Cameron, Gelbach and Miller, Bootstrap-Based
-# Improvements for Inference with Clustered Errors (2008), name five to thirty as few.
-_MIN_GROUPS = 30
+
+@dataclass(frozen=True, kw_only=True)
+class Support:
+    """What partial logs hold of a strategy's choices.
+
+    Attributes:
+        effective_sample_size: How many equally weighted queries the logged answers that it chooses are worth.
+        weighted_performance: Mean performance from these answers alone, self-normalised; None if there are
+            none. Far from the doubly robust one, one of the two is wrong.
+    """
+
+    effective_sample_size: float
+    weighted_performance: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +53,7 @@ class StrategyOutcome:
         switch_share: Share of queries for which a router left its default; None for what is no router.
         per_task: Mean performance by task.
         candidate_shares: Share of queries by candidate id; sums to 1.
+        support: On partial logs, what they hold of its choices; else None.
     """
 
     performance: float
@@ -48,6 +64,7 @@ class StrategyOutcome:
     switch_share: float | None
     per_task: Mapping[str, float]
     candidate_shares: Mapping[str, float]
+    support: Support | None = None
 
     @property
     def is_router(self) -> bool:
@@ -77,13 +94,15 @@ class ReplayFacts:
         tasks: Number of replayed queries by task; queries without a task label are in none.
         label: The score that counts as performance.
         n_queries: Replayed queries.
-        n_groups: Groups of near-duplicates among them; the intervals resample whole groups.
+        n_groups: Groups among them, which the intervals resample whole: sessions where they were logged, else
+            near-duplicates.
         n_left_out: Queries without a scored answer (and, where a policy weighs cost, its cost) of every
-            candidate.
+            candidate; where outcomes are estimated, without any scored answer.
         n_leaked: Queries left out because training saw them or a near-duplicate.
         n_unseen_task: Replayed queries without a task known from training; Best per Task is Best Single
             there.
         trained_elsewhere: Routers whose own training logs are not the given ones.
+        estimation: What estimates rest on, if the logs are partial; None if outcomes were looked up.
     """
 
     candidates: tuple[str, ...]
@@ -95,15 +114,24 @@ class ReplayFacts:
     n_leaked: int
     n_unseen_task: int
     trained_elsewhere: tuple[str, ...]
+    estimation: Estimation | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before trusting the numbers, one sentence each."""
         found = []
         n_held_out = self.n_queries + self.n_left_out + self.n_leaked
-        if self.n_left_out:
+        if self.estimation is not None:
             found.append(
-                "Left out because not every candidate has a scored answer: "
+                f"Only {self.estimation.n_complete} of {self.n_queries} queries have an answer of every "
+                "candidate, so outcomes are estimated: predicted by what the training logs say, corrected by "
+                "the logged answers (doubly robust). The Oracle cannot be."
+            )
+            found += self.estimation.warnings
+        if self.n_left_out:
+            lacking = "not every" if self.estimation is None else "no"
+            found.append(
+                f"Left out because {lacking} candidate has a scored answer: "
                 f"{self.n_left_out} of {n_held_out} queries. If failed calls are the reason, the result says "
                 "nothing about reliability."
             )
@@ -122,10 +150,10 @@ class ReplayFacts:
                 f"Trained on other logs than the given training logs: {', '.join(self.trained_elsewhere)}. "
                 "Queries seen in training may be among the replayed ones."
             )
-        if self.n_groups < _MIN_GROUPS:
+        if self.n_groups < MIN_GROUPS:
             found.append(
-                f"Only {self.n_groups} groups of near-duplicate queries: the intervals are too narrow to "
-                f"conclude from; {_MIN_GROUPS} are needed."
+                f"Only {self.n_groups} groups of queries (near-duplicates, or those of a session): the "
+                f"intervals are too narrow to conclude from; {MIN_GROUPS} are needed."
             )
         return tuple(found)
 
@@ -140,12 +168,33 @@ class EvaluationReport(ReplayFacts):
         cost_scale_usd: By policy, the USD a call that count as one full point of performance; None where
             cost does not count.
         level: Coverage of the intervals.
+        details: By router, what is known of it beyond its rows.
+        drift: Whether what training found still holds on these queries.
     """
 
     rows: tuple[EvaluationRow, ...]
     policies: Mapping[str, RoutingPolicy]
     cost_scale_usd: Mapping[str, float | None]
     level: float
+    details: Mapping[str, RouterDetails] = field(default_factory=dict)
+    drift: Drift | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before trusting the numbers, one sentence each."""
+        weak = {
+            row.strategy: row.support.effective_sample_size
+            for row in self.rows
+            if row.support is not None and row.support.effective_sample_size < _MIN_EFFECTIVE
+        }
+        if not weak:
+            return super().warnings
+        named = ", ".join(f"{name} ({size:.0f})" for name, size in weak.items())
+        warning = (
+            f"The logged answers are worth fewer than {_MIN_EFFECTIVE} queries for {named}: what is said of "
+            "them is mostly what the training logs say."
+        )
+        return (*super().warnings, warning)
 
     def verdict(self, row: EvaluationRow) -> Verdict:
         """Say how a row's reward compares with Best Single, no more than its interval allows."""
@@ -161,24 +210,10 @@ class EvaluationReport(ReplayFacts):
                 for row in self.rows
             ],
             "policies": {name: policy.to_json() for name, policy in self.policies.items()},
+            "estimation": None if self.estimation is None else self.estimation.to_json(),
+            "details": {name: details.to_json() for name, details in self.details.items()},
+            "drift": None if self.drift is None else self.drift.to_json(),
             "candidates": list(self.candidates),
             "trained_elsewhere": list(self.trained_elsewhere),
             "warnings": list(self.warnings),
         }
-
-
-def verdict_of(gain: Interval, *, n_groups: int) -> Verdict:
-    """Say no more of a gain than its interval allows.
-
-    Args:
-        gain: The gain over the reference.
-        n_groups: Groups of near-duplicates that the interval resamples.
-
-    Returns:
-        The verdict; with too few groups there is none, whatever the interval.
-    """
-    if n_groups < _MIN_GROUPS:
-        return "too few queries"
-    if gain.low > 0:
-        return "better"
-    return "worse" if gain.high < 0 else "not distinguishable"

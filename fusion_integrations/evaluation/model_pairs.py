@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PairMeasures", "measure_pair"]
+__all__ = ["PairMeasures", "measure_pair", "measure_pairs"]
+
+_ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,8 @@ def measure_pair(
 ) -> PairMeasures | None:
     """Send the queries of highest predicted gain to the stronger model, more and more of them.
 
+    Among queries of equal predicted gain chance decides, so each stands for their mean.
+
     Args:
         performance: (n, 2) performance of both models on n queries.
         predicted_gain: (n,) what the router expects the stronger one to gain.
@@ -61,6 +66,8 @@ def measure_pair(
     gain = (performance[:, strong] - performance[:, 1 - strong])[order].astype(np.float64)
     if gain.sum() <= 0:
         return None
+    _, tied = np.unique(predicted_gain[order], return_inverse=True)
+    gain = (np.bincount(tied, weights=gain) / np.bincount(tied))[tied]
     recovered = np.concatenate([[0.0], np.cumsum(gain)]) / gain.sum()
     shares = np.linspace(0, 1, len(recovered))
     return PairMeasures(
@@ -70,3 +77,41 @@ def measure_pair(
         cpt_50=float(shares[np.argmax(recovered >= 0.5)]),
         cpt_80=float(shares[np.argmax(recovered >= 0.8)]),
     )
+
+
+def measure_pairs(
+    performance: npt.NDArray[np.floating],
+    predicted: npt.NDArray[np.floating],
+    *,
+    ids: Sequence[str],
+    tasks: Sequence[str | None],
+) -> dict[str, PairMeasures]:
+    """Measure a router of two models on all queries, and by family: the part of a task's name before "/".
+
+    Args:
+        performance: (n, k) performance of the models.
+        predicted: (n, k) what the router expects.
+        ids: k ids.
+        tasks: n task names, or None where unknown.
+
+    Returns:
+        The measures by family, and under "all"; the stronger model is that of the queries measured. Empty
+        unless there are two models; one family alone is not repeated, and one without a gap left out.
+    """
+    if len(ids) != 2:
+        return {}
+    families = np.array([(task or "").split("/")[0] for task in tasks])
+    names = sorted(set(families.tolist()) - {""})
+    found = {}
+    for name in [_ALL, *(names if len(names) > 1 else [])]:
+        rows = np.ones(len(families), dtype=np.bool_) if name == _ALL else families == name
+        strong = int(performance[rows].mean(axis=0).argmax())
+        pair = measure_pair(
+            performance[rows],
+            predicted[rows, strong] - predicted[rows, 1 - strong],
+            ids=(ids[0], ids[1]),
+            strong=strong,
+        )
+        if pair is not None:
+            found[name] = pair
+    return found

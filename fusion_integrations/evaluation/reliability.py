@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fusion_integrations.statistics import Interval, paired_interval
 
-__all__ = ["ReliabilityBin", "calibration_error", "reliability_table"]
+__all__ = ["ReliabilityBin", "calibration_error", "cell_reliability", "reliability_table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,35 @@ def reliability_table(
         )
         for rows in (bin_of == number for number in np.unique(bin_of))
     ]
+
+
+def cell_reliability(
+    predicted: npt.NDArray[np.floating],
+    observed: npt.NDArray[np.floating],
+    *,
+    groups: Sequence[str],
+    seed: int = 0,
+) -> tuple[ReliabilityBin, ...]:
+    """Compare predictions of every candidate with logged answers, in bins.
+
+    Args:
+        predicted: (n, k) predictions.
+        observed: (n, k) what came out, NaN where nothing was logged.
+        groups: n keys of queries to resample together.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The bins, by rising prediction.
+    """
+    rows, columns = np.nonzero(~np.isnan(observed))
+    return tuple(
+        reliability_table(
+            predicted[rows, columns],
+            observed[rows, columns],
+            groups=[groups[row] for row in rows.tolist()],
+            seed=seed,
+        )
+    )
 
 
 def calibration_error(bins: Sequence[ReliabilityBin]) -> float:

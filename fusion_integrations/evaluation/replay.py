@@ -1,6 +1,6 @@
-"""Held-out queries that can be replayed: every candidate answered them, and training did not see them.
+"""Held-out queries that can be replayed: training did not see them, and it is known what candidates reach.
 
-On these a strategy's outcome is looked up, not estimated.
+Where logs are complete that is looked up; where they are partial it can be estimated.
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
+from fusion_integrations.evaluation.estimation import Estimation, describe_estimation, fit_outcome_model
 from fusion_integrations.evaluation.evaluation_report import ReplayFacts
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.splits import duplicate_key
+from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.labels import AnyLabel, label_name
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.types import Candidate, PriceTable
 
-__all__ = ["Replay", "replay_facts", "replay_logs"]
+__all__ = ["MIN_COMPLETE", "Replay", "replay_facts", "replay_logs"]
+
+MIN_COMPLETE = 0.5  # share of complete queries from which the others are left out instead of estimated
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,18 +33,22 @@ class Replay:
     """The held-out queries that can be replayed, the training data, and what was left out.
 
     Attributes:
-        test: The n replayed queries; no performance is missing.
-        train: The training queries.
-        groups: n keys of near-duplicates.
-        n_left_out: Held-out queries without an answer of every candidate.
+        test: The n replayed queries and what every candidate reaches; no performance is missing.
+        logged: The same queries, as logged.
+        train: The training queries; where outcomes are estimated, theirs are too.
+        groups: n keys of sessions where they were logged, else of near-duplicates.
+        n_left_out: Held-out queries that cannot be replayed.
         n_leaked: Held-out queries that training saw, themselves or as a near-duplicate.
+        estimation: What estimates rest on; None if outcomes are looked up.
     """
 
     test: RouterDataset
+    logged: RouterDataset
     train: RouterDataset
     groups: tuple[str, ...]
     n_left_out: int
     n_leaked: int
+    estimation: Estimation | None = None
 
     @property
     def task_masks(self) -> dict[str, npt.NDArray[np.bool_]]:
@@ -63,8 +71,14 @@ def replay_logs(
     label: AnyLabel,
     prices: PriceTable | None,
     needs_cost: bool,
+    estimate_by: Embedder | None = None,
+    n_threads: int = 2,
+    seed: int = 0,
 ) -> Replay:
     """Find what can be replayed.
+
+    If at least half of the held-out queries are complete, the others are left out. Else every query with an
+    answer is replayed with estimated outcomes, if there is an embedder to estimate by.
 
     Args:
         frame: Held-out logs.
@@ -74,17 +88,27 @@ def replay_logs(
         prices: Prices of the logged tokens. None: costs as logged.
         needs_cost: Whether an answer of unknown cost is of no use. A candidate whose cost was never logged
             costs no query its place: leaving it out is the policy's matter.
+        estimate_by: Embedder of the model of outcomes. None: partial logs are not estimated.
+        n_threads: CPU threads of training that model.
+        seed: Seed of that.
 
     Returns:
         The replay, with at least one query.
 
     Raises:
         NotEnoughLogsError: If no query is left.
-        UnknownCandidateError: If a candidate answered no query of either logs.
+        UnknownCandidateError: If a candidate answered no training query, or no held-out one where these are
+            not estimated.
         LogSchemaError: If the logs lack columns.
     """
     train = RouterDataset.from_logs(train_frame, candidates=candidates, label=label, prices=prices)
-    held_out = RouterDataset.from_logs(frame, candidates=candidates, label=label, prices=prices)
+    held_out = RouterDataset.from_logs(
+        frame,
+        candidates=candidates,
+        label=label,
+        prices=prices,
+        absent="refuse" if estimate_by is None else "keep",
+    )
     leaked = _leaked(frame, train_frame)
     fresh = held_out.select(np.array([query_id not in leaked for query_id in held_out.query_ids]))
     is_known = ~np.isnan(fresh.performance)
@@ -92,15 +116,24 @@ def replay_logs(
         has_cost = ~np.isnan(fresh.cost_usd)
         is_known = np.concatenate([is_known, has_cost[:, has_cost.any(axis=0)]], axis=1)
     complete = np.flatnonzero(is_known.all(axis=1))
-    if not complete.size:
+    if not len(fresh) or (estimate_by is None and not complete.size):
         raise NotEnoughLogsError(_nothing_complete(fresh, needs_cost=needs_cost))
-    test = fresh.select(complete)
+    estimation, test = None, fresh.select(complete)
+    logged, is_partial = test, len(complete) < MIN_COMPLETE * len(fresh)
+    if estimate_by is not None and (is_partial or np.isnan(train.performance).any()):
+        model = fit_outcome_model(train, embedder=estimate_by, n_threads=n_threads, seed=seed)
+        train = model.train
+        if is_partial:
+            test, logged = model.estimate(fresh), fresh
+            estimation = describe_estimation(frame, logged)
     return Replay(
         test=test,
+        logged=logged,
         train=train,
-        groups=tuple(duplicate_key(text) for text in test.texts),
+        groups=_groups(frame, test),
         n_left_out=frame["query_id"].n_unique() - len(leaked) - len(test),
         n_leaked=len(leaked),
+        estimation=estimation,
     )
 
 
@@ -131,6 +164,7 @@ def replay_facts(
         trained_elsewhere=tuple(
             name for name, router in routers.items() if router.log_fingerprint not in ("", trained_on)
         ),
+        estimation=replay.estimation,
     )
 
 
@@ -160,6 +194,20 @@ def _nothing_complete(dataset: RouterDataset, *, needs_cost: bool) -> str:
     wanted = "a scored answer with known cost" if needs_cost else "a scored answer"
     return (
         f"None of the {len(dataset)} held-out queries has {wanted} of every candidate; scored answers: "
-        f"{counts}. Replay needs complete logs, and this release does not evaluate on partial ones: collect "
-        "the missing answers with `LogCollector`."
+        f"{counts}. Looking outcomes up needs complete logs: collect the missing answers with "
+        "`LogCollector`. `evaluate_routers` estimates on partial ones."
+    )
+
+
+def _groups(frame: pl.DataFrame, dataset: RouterDataset) -> tuple[str, ...]:
+    """Return what queries are resampled by: their session, the first of several, else near-duplicates."""
+    sessions = dict(
+        frame.filter(pl.col("session_id").is_not_null())
+        .group_by("query_id")
+        .agg(pl.col("session_id").min())
+        .iter_rows()
+    )
+    return tuple(
+        f"session: {sessions[query_id]}" if query_id in sessions else duplicate_key(text)
+        for query_id, text in zip(dataset.query_ids, dataset.texts, strict=True)
     )

@@ -6,11 +6,16 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
-from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow, Verdict
+from fusion_integrations.evaluation.evaluation_report import (
+    EvaluationReport,
+    EvaluationRow,
+    Support,
+    Verdict,
+)
 from fusion_integrations.evaluation.level_report import FUSION_LEVELS, LevelReport, LevelRow
 from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
 
-__all__ = ["render_levels", "render_table", "verdict_lines"]
+__all__ = ["render_levels", "render_table", "reward_text", "verdict_lines"]
 
 _NUMBER_COLUMNS = (  # broken by hand so that the table fits 80 columns
     "performance",
@@ -20,6 +25,7 @@ _NUMBER_COLUMNS = (  # broken by hand so that the table fits 80 columns
     "performance gain",
     "left the\ndefault",
 )
+_SUPPORT_COLUMNS = ("by logged\nanswers\nalone", "worth\nqueries")
 _WORDS: dict[Verdict, str] = {
     "better": "better than Best Single",
     "worse": "worse than Best Single",
@@ -62,6 +68,22 @@ def verdict_lines(report: EvaluationReport, *, policy: str) -> list[str]:
         for row in report.rows
         if row.policy == policy and row.is_router
     ]
+
+
+def reward_text(report: EvaluationReport, policy: str) -> str:
+    """Write what a policy's reward is made of.
+
+    Args:
+        report: The evaluation.
+        policy: Name of the policy.
+
+    Returns:
+        A formula in words.
+    """
+    weight, scale = report.policies[policy].cost_weight, report.cost_scale_usd[policy]
+    if scale is None:
+        return "performance"
+    return f"{1 - weight:g} x performance - {weight:g} x cost / {scale:.3g} USD"
 
 
 def render_levels(report: LevelReport) -> list[Table]:
@@ -146,24 +168,26 @@ def _level_rows_table(report: LevelReport, title: str, columns: dict[str, list[s
 
 
 def _policy_table(report: EvaluationReport, policy: str) -> Table:
+    columns = _NUMBER_COLUMNS if report.estimation is None else (*_NUMBER_COLUMNS, *_SUPPORT_COLUMNS)
     table = make_table(
-        _policy_title(report, policy), text_columns=("strategy",), number_columns=_NUMBER_COLUMNS
+        f"{policy}: reward = {reward_text(report, policy)}",
+        text_columns=("strategy",),
+        number_columns=columns,
     )
     rows = [row for row in report.rows if row.policy == policy]
     for row, following in zip(rows, [*rows[1:], None], strict=True):
         ends_baselines = following is not None and following.is_router and not row.is_router
         table.add_row(*_cells(row), end_section=ends_baselines)
     add_caption_line(table, f"Gains are over {BEST_SINGLE}, with {report.level:.0%} intervals.")
+    if report.estimation is not None:
+        add_caption_line(
+            table,
+            "Numbers are doubly robust estimates. Beside them: the performance of what was logged and would "
+            "be chosen, weighted, and how many queries that is worth.",
+        )
     for line in verdict_lines(report, policy=policy):
         add_caption_line(table, line)
     return table
-
-
-def _policy_title(report: EvaluationReport, policy: str) -> str:
-    weight, scale = report.policies[policy].cost_weight, report.cost_scale_usd[policy]
-    if scale is None:
-        return f"{policy}: reward = performance"
-    return f"{policy}: reward = {1 - weight:g} x performance - {weight:g} x cost / {scale:.3g} USD"
 
 
 def _cells(row: EvaluationRow) -> list[Text]:
@@ -178,8 +202,14 @@ def _cells(row: EvaluationRow) -> list[Text]:
             "" if is_reference else str(row.reward_gain),
             "" if is_reference else str(row.performance_gain),
             "" if row.switch_share is None else f"{row.switch_share:.1%}",
+            *([] if row.support is None else _support_cells(row.support)),
         )
     ]
+
+
+def _support_cells(support: Support) -> tuple[str, str]:
+    mean = support.weighted_performance
+    return "none" if mean is None else f"{mean:.3f}", f"{support.effective_sample_size:.0f}"
 
 
 def _task_table(report: EvaluationReport, policy: str) -> Table:

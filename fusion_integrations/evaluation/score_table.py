@@ -62,7 +62,8 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
         A frame in `LOG_SCHEMA`; an LLM is a model candidate in direct mode.
 
     Raises:
-        LogSchemaError: If the file cannot be read, lacks a column, or a column is of another type.
+        LogSchemaError: If the file cannot be read, lacks a column, a column is of another type, or a scored
+            row lacks its query or LLM.
     """
     try:
         names = pl.read_parquet_schema(path).keys()
@@ -78,7 +79,7 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     if len(set(renamed.values())) < len(renamed):
         raise LogSchemaError(f"'{path}' has both 'cost' and 'cost_usd'. Keep one.")
     try:
-        return (
+        logs = (
             table.rename(renamed)
             .cast({renamed[name]: LOG_SCHEMA[renamed[name]] for name in present})
             .filter(pl.col("performance").is_not_null() & pl.col("performance").is_not_nan())
@@ -97,3 +98,12 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
         )
     except pl.exceptions.PolarsError as error:
         raise LogSchemaError(f"'{path}' has a column of another type than expected: {error}") from error
+    holes = logs.select(
+        pl.any_horizontal(pl.col("query_id", "query_text", "candidate_id").is_null()).sum()
+    ).item()
+    if holes:
+        message = (
+            f"{holes} scored rows of '{path}' lack query_id, query or llm. Fill them in, or leave them out."
+        )
+        raise LogSchemaError(message)
+    return logs

@@ -21,9 +21,10 @@ from fusion_integrations.evaluation.baselines import (
     select_columns,
     training_means,
 )
-from fusion_integrations.evaluation.evaluation_report import StrategyOutcome
+from fusion_integrations.evaluation.evaluation_report import StrategyOutcome, Support
 from fusion_integrations.evaluation.replay import Replay
 from fusion_integrations.query_level.decision import DecisionBasis, choose, reward
+from fusion_integrations.query_level.off_policy import self_normalised_mean
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -35,6 +36,7 @@ __all__ = [
     "baseline_strategies",
     "best_single_candidate",
     "dataset_rewards",
+    "eligible_columns",
     "measure",
     "routed_strategy",
 ]
@@ -62,17 +64,15 @@ def baseline_strategies(replay: Replay, policy: RoutingPolicy) -> list[Strategy]
             by their training means. Its cost scale is set if cost counts.
 
     Returns:
-        Random, Best Single, Best per Task and Oracle.
+        Random, Best Single, Best per Task and Oracle; no Oracle where outcomes are estimates, as the best of
+        several of those is luck.
 
     Raises:
         NoEligibleCandidateError: If the policy excludes every candidate, or no cost that it weighs is known.
         NotEnoughLogsError: If no training reward is known.
     """
     test, train = replay.test, replay.train
-    permitted = _eligible(train, replace(policy, max_cost_usd=None, min_performance=None))
-    if policy.cost_weight > 0:
-        permitted &= ~np.isnan(test.cost_usd).any(axis=0)
-    within_limits = permitted & _eligible(train, policy)
+    permitted, within_limits = eligible_columns(replay, policy)
     if not within_limits.any():
         message = (
             "The held-out logs hold no cost of any candidate that the policy can use. Pass prices, or leave "
@@ -81,7 +81,7 @@ def baseline_strategies(replay: Replay, policy: RoutingPolicy) -> list[Strategy]
         raise NoEligibleCandidateError(message)
     rewards = np.where(permitted, dataset_rewards(test, policy), np.nan)
     train_rewards = np.where(within_limits, dataset_rewards(train, policy), np.nan)
-    selections = (
+    selections = [
         random_baseline(rewards),
         best_single(train_rewards, propensity=train.propensity, n_queries=len(test)),
         best_per_task(
@@ -90,9 +90,29 @@ def baseline_strategies(replay: Replay, policy: RoutingPolicy) -> list[Strategy]
             train_tasks=train.tasks,
             propensity=train.propensity,
         ),
-        oracle(rewards, cost_usd=test.cost_usd),
-    )
+    ]
+    if replay.estimation is None:
+        selections.append(oracle(rewards, cost_usd=test.cost_usd))
     return [Strategy(selection=selection) for selection in selections]
+
+
+def eligible_columns(
+    replay: Replay, policy: RoutingPolicy
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Say who may answer the replayed queries.
+
+    Args:
+        replay: Held-out and training queries of the same candidates.
+        policy: Whom it lets answer; its cost scale is set if cost counts.
+
+    Returns:
+        (k,) whom its candidates and known costs permit, and (k,) who of those keeps to its budget and wanted
+        performance too, by training means.
+    """
+    permitted = _eligible(replay.train, replace(policy, max_cost_usd=None, min_performance=None))
+    if policy.cost_weight > 0:
+        permitted &= ~np.isnan(replay.test.cost_usd).any(axis=0)
+    return permitted, permitted & _eligible(replay.train, policy)
 
 
 def best_single_candidate(train: RouterDataset, policy: RoutingPolicy) -> Candidate:
@@ -155,7 +175,7 @@ def measure(
     level: float,
     seed: int,
 ) -> StrategyOutcome:
-    """Look up what a strategy reached.
+    """Look up, or estimate, what a strategy reached.
 
     Args:
         strategy: The strategy.
@@ -196,11 +216,17 @@ def measure(
             candidate.id: float(share)
             for candidate, share in zip(test.candidates, selection.weights.mean(axis=0), strict=True)
         },
+        support=None if replay.estimation is None else _support(selection, replay.logged),
         **{
             name: paired_interval(gain, groups=replay.groups, level=level, seed=seed)
             for name, gain in gains.items()
         },
     )
+
+
+def _support(selection: Selection, logged: RouterDataset) -> Support:
+    mean, size = self_normalised_mean(logged.performance, logged.propensity, selection.weights)
+    return Support(effective_sample_size=size, weighted_performance=mean)
 
 
 def dataset_rewards(dataset: RouterDataset, policy: RoutingPolicy) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fusion_integrations.logs.background_writer import BackgroundWriter, WriterStats
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.frame import LOG_SCHEMA, load_logs, records_from_frame, write_parquet
 from fusion_integrations.logs.importers import FORMATS, ColumnMapping, ImportReport, import_logs
@@ -21,6 +22,7 @@ __all__ = [
     "LOG_SCHEMA",
     "AddResult",
     "Assignment",
+    "BackgroundWriter",
     "ColumnMapping",
     "ImportReport",
     "LogRecord",
@@ -28,6 +30,7 @@ __all__ = [
     "LogStore",
     "Score",
     "ScoreKind",
+    "WriterStats",
     "collection_record_id",
     "duplicate_key",
     "grouped_folds",

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.heads import HeadConfig, HeadInputs, fit_members, head_config
+from fusion_integrations.query_level.heads import HeadConfig, HeadInputs, head_config, predict_unseen
 from fusion_integrations.query_level.off_policy import doubly_robust
 from fusion_integrations.statistics import Interval, paired_interval
 
@@ -60,10 +60,7 @@ def try_heads(
     """
     trials = []
     for name in names:
-        predicted = np.empty_like(inputs.targets)
-        for fold, member in enumerate(fit_members(head_config(name), inputs, folds)):
-            rows = folds == fold
-            predicted[rows] = member.predict(inputs.features[rows])
+        predicted = predict_unseen(head_config(name), inputs, folds)
         trials.append(_trial(name, predicted, inputs, groups=groups, propensity=propensity))
     ranked = sorted(trials, key=lambda trial: -trial.performance)
     return head_config(ranked[0].head), ranked

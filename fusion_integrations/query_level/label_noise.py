@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from fusion_integrations.query_level.labels import AnyLabel, label_values
+from fusion_integrations.types import ABANDONED
 
 __all__ = ["LabelNoise", "measure_label_noise"]
 
@@ -20,7 +21,7 @@ class LabelNoise:
     """Variance of a label, split.
 
     Attributes:
-        n_repeated: Pairs of query and candidate with two or more scored answers.
+        n_repeated: Pairs of query and candidate with two or more scored answers of one revision.
         within: Variance among the answers of one pair.
         total: Variance over all answers of such pairs.
     """
@@ -32,7 +33,7 @@ class LabelNoise:
     @property
     def ceiling(self) -> float:
         """Largest share of the variance that any predictor can explain; the rest is noise."""
-        return max(0.0, 1 - self.within / self.total) if self.total > 0 else 0.0
+        return max(0.0, 1 - self.within / self.total) if self.total > 0 else 1.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the noise as JSON data."""
@@ -53,9 +54,12 @@ def measure_label_noise(frame: pl.DataFrame, label: AnyLabel) -> LabelNoise | No
         One-way analysis of variance; the pooled variance within pairs.
     """
     scored = frame.with_columns(label_values(label).fill_nan(None).alias("_label")).filter(
-        pl.col("_label").is_not_null() & pl.col("error").is_null()
+        pl.col("_label").is_not_null()
+        & pl.col("error").is_null()
+        & (pl.col("finish_reason").fill_null("") != ABANDONED)
     )
-    pairs = scored.group_by("query_id", "candidate_id").agg(
+    # Revisions of a candidate differ for a reason, which is no noise.
+    pairs = scored.group_by("query_id", "candidate_id", "candidate_revision").agg(
         pl.len().alias("n"), pl.col("_label").var().alias("variance"), pl.col("_label")
     )
     repeated = pairs.filter(pl.col("n") >= 2)

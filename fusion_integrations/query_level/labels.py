@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import polars as pl
@@ -44,10 +45,9 @@ class LabelBlend:
         if unknown or not self.weights:
             message = f"A label blend weighs some of {get_args(Label)}, got {dict(self.weights)}."
             raise InvalidPolicyError(message)
-        if (
-            not all(share > 0 for share in self.weights.values())
-            or abs(sum(self.weights.values()) - 1) > 1e-6
-        ):
+        shares = self.weights.values()
+        is_numbers = all(isinstance(share, Real) and share > 0 for share in shares)
+        if not is_numbers or abs(sum(shares) - 1) > 1e-6:
             message = f"The shares of a label blend are above 0 and sum to 1, got {dict(self.weights)}."
             raise InvalidPolicyError(message)
 
@@ -58,7 +58,10 @@ AnyLabel = Label | LabelBlend
 def label_name(label: AnyLabel) -> str:
     """Name a label for people, for example `0.7 performance + 0.3 judge_score`."""
     if isinstance(label, LabelBlend):
-        return " + ".join(f"{share:g} {name}" for name, share in label.weights.items())
+        # In one order, so that equal blends have one name.
+        return " + ".join(
+            f"{label.weights[name]:g} {name}" for name in get_args(Label) if name in label.weights
+        )
     return label
 
 

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 
-__all__ = ["doubly_robust", "effective_sample_size", "importance_weights"]
+__all__ = [
+    "cell_chances",
+    "doubly_robust",
+    "effective_sample_size",
+    "importance_weights",
+    "self_normalised_mean",
+]
 
 _MIN_PROPENSITY = 0.05  # rarer cells would let single answers dominate a mean
+
+Matrix = npt.NDArray[np.floating]
+
+
+def cell_chances(observed: Matrix, propensity: Matrix) -> npt.NDArray[np.float64]:
+    """Give the probability with which every cell came to be logged.
+
+    Args:
+        observed: (n, k) logged values, NaN where missing.
+        propensity: (n, k) probability with which the cell was logged. Where it is NaN, the share of queries
+            the candidate answered stands in, which assumes that answers are missing at random.
+
+    Returns:
+        Array (n, k), float64, at least 0.05.
+    """
+    share = (~np.isnan(observed)).sum(axis=0) / max(len(observed), 1)
+    chances: npt.NDArray[np.float64] = np.maximum(
+        np.where(np.isnan(propensity), share, propensity), _MIN_PROPENSITY
+    ).astype(np.float64)
+    return chances
 
 
 def doubly_robust(observed: FloatArray, predicted: FloatArray, propensity: FloatArray) -> FloatArray:
     """Estimate every cell's outcome without bias, as far as propensities are right and not below 0.05.
 
-    Where each query has every answer, this is the observed matrix itself. Where the propensity is unknown,
-    the share of queries a candidate answered stands in, which assumes the answers are missing at random.
+    Where each query has every answer, this is the observed matrix itself. For unknown propensities see
+    `cell_chances`.
 
     Args:
         observed: (n, k) logged outcomes, NaN where missing.
@@ -29,9 +56,7 @@ def doubly_robust(observed: FloatArray, predicted: FloatArray, propensity: Float
         Dudik, Langford and Li, Doubly Robust Policy Evaluation and Learning (2011), equation 1.
     """
     has_answer = ~np.isnan(observed)
-    share = np.broadcast_to(has_answer.mean(axis=0, keepdims=True), observed.shape)
-    weight = np.maximum(np.where(np.isnan(propensity), share, propensity), _MIN_PROPENSITY)
-    correction = np.where(has_answer, (observed - predicted) / weight, 0.0)
+    correction = np.where(has_answer, (observed - predicted) / cell_chances(observed, propensity), 0.0)
     estimate: FloatArray = (predicted + correction).astype(np.float32)
     return estimate
 
@@ -74,3 +99,28 @@ def effective_sample_size(weights: FloatArray) -> FloatArray:
     squares = (weights.astype(np.float64) ** 2).sum(axis=0)
     size: FloatArray = (total**2 / np.maximum(squares, 1e-12)).astype(np.float32)
     return size
+
+
+def self_normalised_mean(
+    observed: Matrix, propensity: Matrix, chosen: npt.NDArray[np.float64]
+) -> tuple[float | None, float]:
+    """Estimate what a strategy reaches from logged answers alone, without any model.
+
+    Args:
+        observed: (n, k) logged values, NaN where missing.
+        propensity: (n, k) probability with which the cell was logged, NaN if unknown; see `cell_chances`.
+        chosen: (n, k) probability with which the strategy chooses each candidate.
+
+    Returns:
+        The mean of the logged values, each weighted by how much likelier the strategy chooses it than the
+        logs did, None if the logs hold nothing the strategy chooses; and the number of equally weighted
+        queries that these are worth.
+
+    Source:
+        Swaminathan and Joachims, The Self-Normalized Estimator for Counterfactual Learning (2015).
+    """
+    weights = np.where(np.isnan(observed), 0.0, chosen / cell_chances(observed, propensity))
+    total = weights.sum()
+    mean = float(np.where(weights > 0, weights * observed, 0.0).sum() / total) if total > 0 else None
+    by_query = weights.sum(axis=1, keepdims=True).astype(np.float32)
+    return mean, float(effective_sample_size(by_query)[0])

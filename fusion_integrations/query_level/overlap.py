@@ -36,15 +36,20 @@ class Overlap:
     n_answers: dict[str, int]
 
     @property
+    def certainty(self) -> str:
+        """The warning that most queries were routed with certainty; empty if not."""
+        if self.n_certain <= self.n_queries / 2:
+            return ""
+        return (
+            f"No overlap: {self.n_certain} of {self.n_queries} queries were routed with certainty, so "
+            "nothing tells how another candidate would have done on them but queries that look alike. "
+            "Log with exploration (RoutingPolicy.exploration) to learn more."
+        )
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What a reader must know before trusting a router learned from them, one sentence each."""
-        found = []
-        if self.n_certain > self.n_queries / 2:
-            found.append(
-                f"No overlap: {self.n_certain} of {self.n_queries} queries were routed with certainty, so "
-                "nothing tells how another candidate would have done on them but queries that look alike. "
-                "Log with exploration (RoutingPolicy.exploration) to learn more."
-            )
+        found = [self.certainty] if self.certainty else []
         few = [name for name, count in self.n_answers.items() if count < MIN_ANSWERS]
         if few:
             found.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -46,16 +47,21 @@ class Prediction:
             return self.logged_latency_s
         return np.full(self.logged_cost_usd.shape, np.nan, dtype=np.float32)
 
-    @property
+    # Computed once: explaining the decisions of n queries reads both for every row. Read-only, as the rest
+    # of a prediction is meant to be.
+    @cached_property
     def performance(self) -> FloatArray:
         """(n, k) expected performance, the mean of the members."""
         mean: FloatArray = self.performance_members.mean(axis=0, dtype=np.float32)
+        mean.flags.writeable = False
         return mean
 
-    @property
+    @cached_property
     def performance_se(self) -> FloatArray:
         """(n, k) standard error of `performance`; see `_jackknife_se`."""
-        return _jackknife_se(self.performance_members)
+        se = _jackknife_se(self.performance_members)
+        se.flags.writeable = False
+        return se
 
     def select(self, rows: npt.NDArray[np.intp]) -> Prediction:
         """Return the expectations for some of the n queries."""
@@ -94,8 +100,8 @@ class Prediction:
         Returns:
             Array (n, k), float32, 0 at the base itself.
         """
-        of_base = np.take_along_axis(self.performance_members, base[None, :, None], axis=2)
-        return _jackknife_se(self.performance_members - of_base)
+        of_base = self.performance_members[:, np.arange(len(base)), base]
+        return _jackknife_se(self.performance_members - of_base[:, :, None])
 
     def cost_usd(self, prices: PriceTable | None) -> FloatArray:
         """Give the expected cost of each call.

@@ -22,6 +22,8 @@ class RouterTrainingArguments:
         n_members: Ensemble members, each trained without another part of the queries. Their spread is the
             router's uncertainty.
         n_calibration_folds: Folds of the cross-validation that chooses the margin.
+        max_queries: Most queries to learn from; of longer logs, so many at random. Their own limits make
+            heads learn no more from more.
         novel_share: Share of queries like the logged ones that may be taken for unlike them. A query unlike
             them keeps the default. 0 tells none apart.
         risk: Largest accepted probability that routing with the chosen margin is no better than the default.
@@ -33,6 +35,7 @@ class RouterTrainingArguments:
     label: AnyLabel = "performance"
     n_members: int = 5
     n_calibration_folds: int = 3
+    max_queries: int = 100_000
     novel_share: float = 0.05
     risk: float = 0.05
     n_threads: int = 2
@@ -52,8 +55,9 @@ class RouterTrainingArguments:
             raise InvalidPolicyError(message)
         if not 0 < self.risk < 1:
             raise InvalidPolicyError(f"risk must lie strictly between 0 and 1, got {self.risk}.")
-        if self.n_threads < 1:
-            raise InvalidPolicyError(f"n_threads must be at least 1, got {self.n_threads}.")
+        for name in ("n_threads", "max_queries"):
+            if getattr(self, name) < 1:
+                raise InvalidPolicyError(f"{name} must be at least 1, got {getattr(self, name)}.")
         if self.seed < 0:
             raise InvalidPolicyError(f"seed must be at least 0, got {self.seed}.")
 

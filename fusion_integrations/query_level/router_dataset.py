@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ from fusion_integrations.types import ABANDONED, Candidate, PriceTable
 __all__ = ["RouterDataset"]
 
 _LABEL = "_label"
+_BY_POLICY = "_by_policy"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,7 @@ class RouterDataset:
         latency_s: (n, k) mean seconds a call.
         propensity: (n, k) probability with which the cell was logged; NaN if unknown. A collection logs 1,
             which holds among the queries it asked: where other rows lack the candidate's answer, it is NaN.
+            A deterministic policy logs 1 too, which holds of that query; everyone else's was then 0.
     """
 
     candidates: tuple[Candidate, ...]
@@ -71,6 +73,7 @@ class RouterDataset:
         candidates: Sequence[Candidate] | None = None,
         label: AnyLabel = "performance",
         prices: PriceTable | None = None,
+        absent: Literal["refuse", "keep"] = "refuse",
     ) -> Self:
         """Pivot a log frame.
 
@@ -82,6 +85,8 @@ class RouterDataset:
             candidates: The columns wanted, in order. Default: every candidate in the logs, sorted by id.
             label: Which score to learn, or which blend of scores.
             prices: If given, cost is these prices times the logged tokens; otherwise cost is as logged.
+            absent: What to do if some wanted candidates, not all, answered no query: refuse, or keep their
+                columns without a value.
 
         Returns:
             The data set, rows sorted by query id.
@@ -91,11 +96,11 @@ class RouterDataset:
                 logged with several revisions.
             LogSchemaError: If the frame lacks columns, or the label leaves [0, 1].
             NotEnoughLogsError: If no row carries the label.
-            UnknownCandidateError: If a wanted candidate answered no query.
+            UnknownCandidateError: If a wanted candidate answered no query, and is not to be kept.
         """
         scored = _scored(frame, label)
         columns = _candidates_in(scored) if candidates is None else _checked(candidates)
-        scored = _rows_of(scored, columns)
+        scored = _rows_of(scored, columns, absent=absent)
         # min() passes over nulls, and what it finds does not depend on the order of the rows.
         queries = scored.group_by("query_id").agg(pl.col("query_text", "task").min()).sort("query_id")
         cells = _Cells(scored, queries["query_id"], columns)
@@ -112,7 +117,7 @@ class RouterDataset:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             latency_s=cells.mean("latency_s"),
-            propensity=_pooled_propensity(cells.mean("propensity")),
+            propensity=_pooled_propensity(cells.mean("propensity"), by_policy=cells.mean(_BY_POLICY) == 1),
         )
 
     def select(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Self:
@@ -132,10 +137,11 @@ class RouterDataset:
         )
 
 
-def _pooled_propensity(propensity: FloatArray) -> FloatArray:
+def _pooled_propensity(propensity: FloatArray, *, by_policy: npt.NDArray[np.bool_]) -> FloatArray:
     """Forget a certainty that only held in the collection a row is from: here the candidate lacks answers."""
     is_partial = np.isnan(propensity).any(axis=0, keepdims=True)
-    pooled: FloatArray = np.where(is_partial & (propensity == 1), np.float32(np.nan), propensity)
+    is_forgotten = is_partial & (propensity == 1) & ~by_policy
+    pooled: FloatArray = np.where(is_forgotten, np.float32(np.nan), propensity)
     return pooled
 
 
@@ -144,7 +150,10 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
     missing = [name for name in LOG_SCHEMA if name not in frame.columns]
     if missing:
         raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
-    whole = frame.with_columns(cs.float().fill_nan(None)).with_columns(label_values(label).alias(_LABEL))
+    whole = frame.with_columns(cs.float().fill_nan(None)).with_columns(
+        label_values(label).alias(_LABEL),
+        (pl.col("assignment") == "policy").fill_null(value=False).cast(pl.Float32).alias(_BY_POLICY),
+    )
     scored = whole.filter(
         pl.col("error").is_null()
         & (
@@ -208,7 +217,9 @@ def _only_revision(candidate_id: str, revisions: list[str]) -> str:
     return named[0] if named == revisions else ""
 
 
-def _rows_of(scored: pl.DataFrame, candidates: tuple[Candidate, ...]) -> pl.DataFrame:
+def _rows_of(
+    scored: pl.DataFrame, candidates: tuple[Candidate, ...], *, absent: Literal["refuse", "keep"]
+) -> pl.DataFrame:
     wanted = pl.DataFrame(
         {"candidate_id": [c.id for c in candidates], "_revision": [c.revision for c in candidates]},
         schema={"candidate_id": pl.String, "_revision": pl.String},
@@ -217,11 +228,11 @@ def _rows_of(scored: pl.DataFrame, candidates: tuple[Candidate, ...]) -> pl.Data
         (pl.col("_revision") == "") | (pl.col("candidate_revision") == pl.col("_revision"))
     )
     present = set(rows["candidate_id"])
-    absent = [candidate.id for candidate in candidates if candidate.id not in present]
-    if absent:
+    unanswered = [candidate.id for candidate in candidates if candidate.id not in present]
+    if unanswered and (absent == "refuse" or not present):
         known = scored.select("candidate_id", "candidate_revision").unique().sort("candidate_id").rows()
         message = (
-            f"The logs hold no scored answer of {absent}. "
+            f"The logs hold no scored answer of {unanswered}. "
             f"They hold these candidates and revisions: {known}. "
             "Check the ids and revisions, or collect answers of those candidates."
         )

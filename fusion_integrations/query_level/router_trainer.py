@@ -26,7 +26,7 @@ from fusion_integrations.query_level.calibration import (
 )
 from fusion_integrations.query_level.decision import DecisionBasis
 from fusion_integrations.query_level.head_selection import HeadTrial, try_heads
-from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_members
+from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, HeadInputs, fit_ensemble
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.label_noise import measure_label_noise
 from fusion_integrations.query_level.novelty import fit_novelty
@@ -99,7 +99,8 @@ class RouterTrainer:
             LogSchemaError: If the frame lacks columns.
             MissingDependencyError: If the head's package is not installed.
         """
-        frame = as_frame(logs)
+        whole = as_frame(logs)
+        frame = _sampled(whole, n_max=self.arguments.max_queries, seed=self.arguments.seed)
         training = self._prepare(frame, candidates, prices)
         _check_enough(training.dataset)
         logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
@@ -137,7 +138,7 @@ class RouterTrainer:
             ),
             embedder=self.embedder,
             arguments=self.arguments.to_json(),
-            log_fingerprint=log_fingerprint(frame),
+            log_fingerprint=log_fingerprint(whole),
             metrics={
                 **_metrics(training.dataset, basis, margins),
                 "overlap": overlap.to_json(),
@@ -161,6 +162,7 @@ class RouterTrainer:
 
     def _inputs(self, training: _Prepared) -> HeadInputs:
         return HeadInputs(
+            texts=training.dataset.texts,
             features=training.features,
             targets=training.dataset.performance,
             weights=importance_weights(training.dataset.performance, training.dataset.propensity),
@@ -201,11 +203,13 @@ class RouterTrainer:
                 share=arguments.novel_share,
                 seed=arguments.seed,
             )
+        ensemble = fit_ensemble(head, self._inputs(training), folds)
         return RouterWeights(
             candidates=training.dataset.candidates,
             head_name=head.name,
             novelty=novelty,
-            members=fit_members(head, self._inputs(training), folds),
+            members=ensemble.members,
+            embedding=ensemble.embedding,
             usage=fit_usage(
                 training.dataset,
                 training.features,
@@ -275,6 +279,18 @@ class _Prepared:
             groups=tuple(np.asarray(self.groups, dtype=np.object_)[rows]),
             candidate_embeddings=self.candidate_embeddings,
         )
+
+
+def _sampled(frame: pl.DataFrame, *, n_max: int, seed: int) -> pl.DataFrame:
+    """Keep the rows of at most n_max queries, drawn at random."""
+    if frame.height <= n_max or "query_id" not in frame.columns:
+        return frame
+    queries = frame["query_id"].unique().sort()
+    if len(queries) <= n_max:
+        return frame
+    kept = queries.sample(n_max, seed=seed)
+    logger.info("Learning from %d of %d queries", n_max, len(queries))
+    return frame.filter(pl.col("query_id").is_in(kept.implode()))
 
 
 def _describe(candidate: Candidate) -> str:

@@ -12,7 +12,12 @@ import numpy.typing as npt
 from fusion_integrations.errors import ArtifactFormatError
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.candidate_pool import CandidatePool
-from fusion_integrations.query_level.heads import FittedHead, restore_head
+from fusion_integrations.query_level.heads import (
+    FittedHead,
+    TunedEmbedding,
+    restore_embedding,
+    restore_head,
+)
 from fusion_integrations.query_level.novelty import NoveltyDetector
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
@@ -34,6 +39,7 @@ class RouterWeights:
         text_features_version: Which surface features it reads.
         novelty: Tells queries unlike the logged ones; None if nobody can.
         pool: Who came and went after training; None if nobody did.
+        embedding: What the members read instead of the features' embedding; None if they read that.
     """
 
     candidates: tuple[Candidate, ...]
@@ -43,6 +49,7 @@ class RouterWeights:
     text_features_version: int = TEXT_FEATURES_VERSION
     novelty: NoveltyDetector | None = None
     pool: CandidatePool | None = None
+    embedding: TunedEmbedding | None = None
 
     def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict for n queries.
@@ -60,7 +67,8 @@ class RouterWeights:
     def predict_trained(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict the b columns that the heads were trained for, whoever is a candidate now."""
         usage = self.usage.predict(texts, features)
-        members = np.stack([member.predict(features) for member in self.members])
+        read = features if self.embedding is None else self.embedding.replace_embedding(texts, features)
+        members = np.stack([member.predict(read) for member in self.members])
         return Prediction(
             candidates=self.candidates,
             performance_members=np.clip(members, 0.0, 1.0),
@@ -76,6 +84,8 @@ class RouterWeights:
         named = {} if self.pool is None else self.pool.tensors()
         if self.novelty is not None:
             named |= {f"novelty.{name}": tensor for name, tensor in self.novelty.tensors().items()}
+        if self.embedding is not None:
+            named |= {f"embedding.{name}": tensor for name, tensor in self.embedding.tensors().items()}
         named |= {f"usage.{name}": tensor for name, tensor in self.usage.tensors().items()}
         for number, member in enumerate(self.members):
             named |= {f"member.{number}.{name}": tensor for name, tensor in member.tensors().items()}
@@ -107,6 +117,7 @@ class RouterWeights:
 
         Raises:
             ArtifactFormatError: If this release has no such head, or arrays are missing.
+            MissingDependencyError: If what runs the head is not installed.
         """
         members = (_under(f"member.{number}.", tensors) for number in range(n_members))
         of_novelty = _under("novelty.", tensors)
@@ -124,6 +135,7 @@ class RouterWeights:
             text_features_version=text_features_version,
             novelty=novelty,
             pool=pool,
+            embedding=restore_embedding(head_name, _under("embedding.", tensors)),
         )
 
 

@@ -57,13 +57,13 @@ class UsageModel:
     def predict(self, texts: Sequence[str], features: FloatArray) -> Usage:
         """Predict the use of queries from their texts and (n, d) features."""
         characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
-        output_tokens, cost_usd = np.split(self.head.predict(features) * self.scale, 2, axis=1)
+        expected, k = self.head.predict(features) * self.scale, len(self.scale) // 2
         # A line may cross zero outside the lengths it was fitted on, and a negative cost would be a reward.
         input_tokens = np.maximum(self.input_fit[0] + self.input_fit[1] * characters, 0)
         return Usage(
             input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cost_usd=cost_usd,
+            output_tokens=expected[:, :k],
+            cost_usd=expected[:, k:],
             latency_s=None
             if self.latency_s is None
             else replace(self.head, means=self.latency_s).predict(features),
@@ -103,6 +103,7 @@ def fit_usage(
         scale == 0, np.where(observed, 1.0, np.nan), targets / np.where(scale == 0, 1.0, scale)
     )
     inputs = HeadInputs(
+        texts=dataset.texts,
         features=features,
         targets=in_means.astype(np.float32),
         weights=(~np.isnan(in_means)).astype(np.float32),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from fusion_integrations.scoring.metrics import METRICS, Metric, score
+from fusion_integrations.scoring.metrics import METRIC_ALIASES, METRICS, Metric, find_metric, score
 
-__all__ = ["METRICS", "Metric", "score"]
+__all__ = ["METRICS", "METRIC_ALIASES", "Metric", "find_metric", "score"]

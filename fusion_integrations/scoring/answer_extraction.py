@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 __all__ = [
+    "DECLARATION",
     "clean_answer",
     "declared_answer",
     "is_refusal",
@@ -24,7 +25,7 @@ _NEGATED_WORD = re.compile(
 
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 # "The answer is 4", "Final answer: 4", "The answer to the question would be 4", "#### 4" (GSM8K's marker).
-_DECLARATION = re.compile(
+DECLARATION = re.compile(
     r"\banswer(?:\s+(?!is\b|was\b|are\b)[\w'-]+){0,6}?"
     r"\s*(?:\b(?:is|are|was|(?:would|should|must) be)\b\s*:?|[:=])|####",
     re.IGNORECASE,
@@ -98,7 +99,7 @@ def declared_answer(text: str) -> str | None:
     boxed = _BOXED.findall(text)
     if boxed:
         return str(boxed[-1]).strip() or None
-    for match in reversed(list(_DECLARATION.finditer(text))):
+    for match in reversed(list(DECLARATION.finditer(text))):
         declared = text[match.end() :].strip()
         if _WORD.search(declared):
             return declared

@@ -29,6 +29,12 @@ _LETTER_LEADING = re.compile(
     re.IGNORECASE,
 )
 
+# "The correct option is B", where no "answer" is declared.
+_CHOICE_DECLARED = re.compile(
+    r"\b(?:correct|right|best) (?:option|choice|letter|one) (?:is|would be)\b:?|\bI (?:choose|pick|select)\b",
+    re.IGNORECASE,
+)
+
 _LABEL_SETS = (
     ("positive", "negative", "neutral", "mixed"),
     ("yes", "no"),
@@ -57,7 +63,10 @@ def choice_match(answer: str, reference: str) -> float:
 
 
 def _chosen_letters(answer: str) -> set[str]:
-    for sentence in split_sentences(declared_answer(answer) or "")[:1]:
+    declared = declared_answer(answer)
+    if declared is None and (markers := list(_CHOICE_DECLARED.finditer(answer))):
+        declared = answer[markers[-1].end() :]
+    for sentence in split_sentences(declared or "")[:1]:
         leading = _LETTER_LEADING.match(sentence)
         letters = _upper(leading.groups()) if leading else _named_letters(sentence)
         if letters:

@@ -53,6 +53,10 @@ _CALCULATION = re.compile(
 )
 _LIST = re.compile(r"\s*(?:,\s*(?:or|and)?|or|and)\s*-?\$?\d", re.IGNORECASE)
 
+_LATEX_SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,?\\[,!])(?=\d{3})")
+# Before it, the solutions of GSM8K give their steps.
+_GSM8K_MARK = "####"
+
 # Relative; references are whole numbers or rounded to at least six digits.
 _TOLERANCE = Fraction(1, 10**6)
 
@@ -62,7 +66,7 @@ def numeric_match(answer: str, reference: str) -> float:
 
     Args:
         answer: A cleaned answer.
-        reference: Text with one number.
+        reference: Text with one number, or a solution that declares its number last, as GSM8K's do: "#### 7".
 
     Returns:
         1 if the numbers agree to six digits, else 0.
@@ -70,7 +74,7 @@ def numeric_match(answer: str, reference: str) -> float:
     Raises:
         LogSchemaError: If the reference does not hold exactly one number.
     """
-    expected = _numbers(reference)
+    expected = _numbers(reference.rpartition(_GSM8K_MARK)[2])
     if len(expected) != 1:
         message = f"Metric 'numeric_match' needs a reference with one number, got '{reference}'."
         raise LogSchemaError(message)
@@ -107,6 +111,7 @@ def _result(sentence: str) -> Fraction:
 
 def _numbers(text: str) -> list[tuple[Fraction, int, int]]:
     """Return every number with its start and end; numbers in words only if there are none in digits."""
+    text = _LATEX_SEPARATOR.sub(",", text)
     in_digits = [match for match in _DIGITS.finditer(text) if len(match[0]) <= _MAX_NUMBER_LENGTH]
     if in_digits:
         return [(_value(match), match.start(), match.end()) for match in in_digits]

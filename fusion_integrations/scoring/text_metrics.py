@@ -1,6 +1,9 @@
-"""Compares words: the reference as the whole result, or covered by it."""
+"""Compares words: the reference as the whole result, covered by it, or shared in part."""
 
 from __future__ import annotations
+
+import re
+from collections import Counter
 
 from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.scoring.answer_extraction import (
@@ -10,7 +13,12 @@ from fusion_integrations.scoring.answer_extraction import (
     stated_results,
 )
 
-__all__ = ["cover_match", "exact_match"]
+__all__ = ["cover_match", "exact_match", "token_f1", "word_coverage"]
+
+# Regular English endings; of a doubled consonant one goes ("jogging"), and "y" returns ("flies").
+_ENDING = re.compile(r"(?:'s|ing|ied|ies|es|ed|s)$")
+_DOUBLED = re.compile(r"([bdfgklmnprtvz])\1$")
+_MIN_STEM = 2
 
 
 def cover_match(answer: str, reference: str) -> float:
@@ -62,6 +70,71 @@ def exact_match(answer: str, reference: str) -> float:
     declared = declared_answer(answer)
     results = stated_results(answer if declared is None else declared)
     return float(any(normalise(result) in forms for result in results))
+
+
+def token_f1(answer: str, reference: str) -> float:
+    """Measure the words that the result and the reference share.
+
+    Args:
+        answer: A cleaned answer. What it declares counts ("The answer is ..."), else all of it.
+        reference: Accepted forms, separated by "|"; the best fitting counts.
+
+    Returns:
+        Harmonic mean of precision and recall over normalised words, repeats counted, from 0 to 1.
+
+    Raises:
+        LogSchemaError: If a form has no letter or digit.
+
+    Source:
+        The F1 of SQuAD (Rajpurkar et al. 2016).
+    """
+    forms = _accepted_forms(reference)
+    if "" in forms:
+        raise LogSchemaError(_unreadable(reference, metric="token_f1"))
+    declared = declared_answer(answer)
+    words = Counter(normalise(answer if declared is None else declared).split())
+    return max(_f1(words, Counter(form.split())) for form in forms)
+
+
+def _f1(words: Counter[str], expected: Counter[str]) -> float:
+    n_shared = (words & expected).total()
+    return 2 * n_shared / (words.total() + expected.total()) if n_shared else 0.0
+
+
+def word_coverage(answer: str, reference: str) -> float:
+    """Measure how many of the wanted words a text uses, in any regular English form.
+
+    Args:
+        answer: A cleaned answer.
+        reference: The words, separated by commas.
+
+    Returns:
+        The share of the words that occur, from 0 to 1.
+
+    Raises:
+        LogSchemaError: If a word has no letter or digit.
+
+    Source:
+        The concept coverage of CommonGen (Lin et al. 2020), with endings cut instead of a lemmatiser.
+    """
+    wanted = [normalise(word) for word in reference.split(",")]
+    if "" in wanted:
+        raise LogSchemaError(
+            f"Metric 'word_coverage' needs a reference of words separated by commas, got '{reference}'."
+        )
+    used = {stem for word in normalise(answer).split() for stem in _stems(word)}
+    n_used = sum(all(_stems(part) & used for part in word.split()) for word in wanted)
+    return n_used / len(wanted)
+
+
+def _stems(word: str) -> set[str]:
+    """Return the word and what may be left of it without its ending; a stem of two words is in both sets."""
+    stem = _ENDING.sub("", word)
+    if len(stem) < _MIN_STEM:
+        return {word}
+    if word.endswith(("ied", "ies")):
+        return {word, f"{stem}y", f"{stem}ie"}
+    return {word, stem, f"{stem}e", _DOUBLED.sub(r"\1", stem)} if stem != word else {word}
 
 
 def _accepted_forms(reference: str) -> set[str]:

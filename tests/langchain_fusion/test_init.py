@@ -13,6 +13,7 @@ def test_exports_when_listed_then_are_the_documented_ones():
         "ChatClientModel",
         "DistilledChatModel",
         "FusionChatModel",
+        "FusionLogCallbackHandler",
         "FusionModelMiddleware",
         "FusionRouter",
         "LangChainChatClient",

@@ -18,12 +18,12 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import BaseModel
 
-from fusion_integrations import FusionPipeline, Message, RouterModel
+from fusion_integrations import FusionPipeline, LogStore, Message, RouterModel
 from fusion_integrations.demo.models import smollm2_client
 from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.testing import ScriptedChatClient
 from fusion_integrations.types import Query
-from langchain_fusion import FusionChatModel, FusionModelMiddleware
+from langchain_fusion import FusionChatModel, FusionLogCallbackHandler, FusionModelMiddleware
 from langchain_fusion.demo_agent import AGENT_EXAMPLES, show_agent
 from langchain_fusion.prompted_tools import PromptedToolsChatModel
 
@@ -731,7 +731,14 @@ def test_agent_when_over_smollm2_then_ends_and_hides_nothing():
     agent = create_agent(model, [add, capital_of], middleware=[ModelCallLimitMiddleware(run_limit=2)])
 
     for question in ("What is 17 + 25?", "What is the capital of Peru?"):
-        messages = agent.invoke({"messages": [HumanMessage(question)]}, {"recursion_limit": 12})["messages"]
+        with LogStore.open(":memory:") as store:
+            with FusionLogCallbackHandler(store) as log:
+                config = {"recursion_limit": 12, "callbacks": [log]}
+                messages = agent.invoke({"messages": [HumanMessage(question)]}, config)["messages"]
+            # The middleware's own last word, at its limit, is no model's answer.
+            answers = [each.text for each in messages if isinstance(each, AIMessage)]
+            assert [record.response for record in store.records()] == answers[: store.stats().n_records]
+            assert store.stats().n_records >= max(1, len(answers) - 1)
 
         results = {message.tool_call_id for message in messages if isinstance(message, ToolMessage)}
         for message in (each for each in messages if isinstance(each, AIMessage)):

@@ -4,10 +4,13 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms.mock import MockLLM
 
+from fusion_integrations.collection.call_limits import CallLimits
+from fusion_integrations.collection.collector import LogCollector
 from fusion_integrations.errors import CandidateCallError
+from fusion_integrations.logs.store import LogStore
 from fusion_integrations.protocols import ChatClient, StreamingChatClient
 from fusion_integrations.testing import ScriptedChatClient
-from fusion_integrations.types import GenerationOptions, Message
+from fusion_integrations.types import Candidate, GenerationOptions, Message, Query
 from llamaindex_fusion import ChatClientLLM, LlamaIndexChatClient
 
 HELLO = [Message(role="system", content="Be kind."), Message(role="user", content="Hello you")]
@@ -117,3 +120,15 @@ def test_stream_when_closed_then_the_llms_stream_is_closed() -> None:
     stream.close()
 
     assert closed.is_set()
+
+
+def test_collect_when_the_client_is_a_llamaindex_llm_calls_it_within_its_limits(store: LogStore) -> None:
+    report = LogCollector(
+        {"mock": LlamaIndexChatClient(MockLLM(), name="mock")},
+        candidates=[Candidate(id="mock:direct", model="mock")],
+        store=store,
+        collection="test",
+        limits={"mock:direct": CallLimits(concurrency=3)},
+    ).collect([Query.from_text(f"question {i}") for i in range(9)])
+    assert (report.n_done, report.n_failed) == (9, 0)
+    assert {record.model for record in store.records()} == {"mock"}

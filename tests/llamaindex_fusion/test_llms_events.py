@@ -59,7 +59,7 @@ async def test_start_event_carries_the_id_of_the_record_and_the_callers_tags(
 
     (record,) = store.records()
     (start,) = [event for event in events._events if type(event).__name__.endswith("StartEvent")]
-    assert start.tags == {"user": "u1", "fusion_run_id": record.record_id}
+    assert start.tags == {"user": "u1", "fusion_run_id": record.record_id, "fusion_recorded": True}
 
 
 def test_legacy_token_counter_on_a_native_llm_counts_once(pipeline: FusionPipeline) -> None:

@@ -9,6 +9,7 @@ def test_package_exports_exactly_the_documented_names() -> None:
         "ChatClientLLM",
         "DistilledLLM",
         "FusionLLM",
+        "FusionLogEventHandler",
         "FusionSelector",
         "LlamaIndexChatClient",
         "ThoughtTemplateQueryTransform",

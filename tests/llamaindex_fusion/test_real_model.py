@@ -2,6 +2,7 @@ import pytest
 from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.embeddings.mock_embed_model import MockEmbedding
+from llama_index.core.instrumentation import get_dispatcher
 
 from fusion_integrations.demo.models import smollm2_client
 from fusion_integrations.logs.store import LogStore
@@ -10,7 +11,7 @@ from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.testing import tiny_prices
 from fusion_integrations.types import GenerationOptions
-from llamaindex_fusion import ChatClientLLM, FusionLLM, LlamaIndexChatClient
+from llamaindex_fusion import ChatClientLLM, FusionLLM, FusionLogEventHandler, LlamaIndexChatClient
 
 
 @pytest.mark.slow
@@ -25,6 +26,10 @@ async def test_real_model_answers_through_router_stream_and_query_engine(
     llm = FusionLLM(pipeline, llms={"tiny-prose": leaf}, policy=policy)
     messages = [ChatMessage(content="What is the capital of France?")]
 
+    live_store = LogStore.open(":memory:")
+    with FusionLogEventHandler(live_store) as log:
+        get_dispatcher().add_event_handler(log)
+        direct = [leaf.chat(messages), list(leaf.stream_chat(messages))[-1]]
     whole = llm.chat(messages)
     chunks = [chunk async for chunk in await llm.astream_chat(messages)]
     index = VectorStoreIndex.from_documents(
@@ -39,6 +44,11 @@ async def test_real_model_answers_through_router_stream_and_query_engine(
     assert chunks[-1].message.content == whole.message.content == streamed_back
     assert len(chunks) > 3
     assert "Paris" in str(from_index)
+    assert [record.response for record in live_store.records()] == [
+        response.message.content for response in direct
+    ]
+    assert all((record.output_tokens or 0) > 0 for record in live_store.records())
+    live_store.close()
     records = list(store.records())
     assert [record.candidate_id for record in records] == ["writer"] * 3
     assert records[0].output_tokens == whole.additional_kwargs["completion_tokens"]

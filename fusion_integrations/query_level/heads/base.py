@@ -24,6 +24,7 @@ class HeadInputs:
     """What a head learns from.
 
     Attributes:
+        texts: n query texts, for heads that read them; most learn from the features alone.
         features: (n, d) features of the queries, the embedding first.
         targets: (n, t) values to predict, NaN where nothing was logged.
         weights: (n, t) importance of each value, 0 where nothing was logged, about 1 otherwise.
@@ -34,6 +35,7 @@ class HeadInputs:
         seed: Seed of every random choice.
     """
 
+    texts: tuple[str, ...]
     features: FloatArray
     targets: FloatArray
     weights: FloatArray
@@ -51,6 +53,7 @@ class HeadInputs:
         indices = np.arange(len(self))[rows]
         return replace(
             self,
+            texts=tuple(self.texts[i] for i in indices),
             features=self.features[indices],
             targets=self.targets[indices],
             weights=self.weights[indices],
@@ -105,7 +108,7 @@ def require_above_zero(config: object, *names: str) -> None:
 
     Args:
         config: The head's configuration.
-        names: The attributes to check.
+        *names: The attributes to check.
 
     Raises:
         InvalidPolicyError: If one is not.

@@ -13,7 +13,7 @@ from fusion_integrations._optional import require
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs
 
-__all__ = ["as_array", "descend", "seeded_torch"]
+__all__ = ["as_array", "cell_loss", "descend", "seeded_torch"]
 
 _MIN_STEPS = 150
 
@@ -46,7 +46,7 @@ def descend(
 ) -> None:
     """Fit parameters with AdamW under a falling learning rate.
 
-    The loss is the cross-entropy of every logged value, weighted; missing cells pull nowhere.
+    The loss is `cell_loss`.
 
     Args:
         torch: From `seeded_torch`.
@@ -59,10 +59,7 @@ def descend(
         weight_decay: AdamW's, on all but biases.
         batch_size: Queries a step.
     """
-    x, targets = torch.from_numpy(features), torch.from_numpy(np.nan_to_num(inputs.targets))
-    # A candidate with few answers keeps the mean it starts from; descent would follow each of them.
-    enough = (inputs.weights > 0).sum(axis=0) >= MIN_ANSWERS
-    weights = torch.from_numpy(inputs.weights * enough)
+    x, loss_of = torch.from_numpy(features), cell_loss(torch, inputs)
     decaying = [p for name, p in parameters.items() if not name.endswith("bias")]
     others = [p for name, p in parameters.items() if name.endswith("bias")]
     groups = [
@@ -73,14 +70,31 @@ def descend(
     n_epochs = max(n_epochs, _MIN_STEPS * batch_size // max(len(x), 1))
     n_steps = n_epochs * -(-len(x) // batch_size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
-    loss_of = torch.nn.functional.binary_cross_entropy_with_logits
     for _ in range(n_epochs):
         for rows in torch.randperm(len(x)).split(batch_size):
-            loss = loss_of(forward(x[rows]), targets[rows], weight=weights[rows], reduction="sum")
+            loss = loss_of(forward(x[rows]), rows)
             optimizer.zero_grad()
-            (loss / weights[rows].sum().clamp(min=1.0)).backward()
+            loss.backward()
             optimizer.step()
             schedule.step()
+
+
+def cell_loss(torch: Any, inputs: HeadInputs) -> Callable[[Any, Any], Any]:
+    """Give the loss of logits (b, t) for b rows: the weighted cross-entropy of the values that these have.
+
+    Missing cells pull nowhere.
+    """
+    targets = torch.from_numpy(np.nan_to_num(inputs.targets))
+    # A candidate with few answers keeps the mean it starts from; descent would follow each of them.
+    enough = (inputs.weights > 0).sum(axis=0) >= MIN_ANSWERS
+    weights = torch.from_numpy(inputs.weights * enough)
+
+    def loss_of(logits: Any, rows: Any) -> Any:
+        cross_entropy = torch.nn.functional.binary_cross_entropy_with_logits
+        total = cross_entropy(logits, targets[rows], weight=weights[rows], reduction="sum")
+        return total / weights[rows].sum().clamp(min=1.0)
+
+    return loss_of
 
 
 def as_array(tensor: Any) -> npt.NDArray[np.float64]:

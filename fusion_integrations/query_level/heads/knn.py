@@ -30,7 +30,7 @@ class KnnHeadConfig:
     name: Literal["knn"] = "knn"
     n_neighbors: int = 60
     shrinkage: float = 10.0
-    max_queries: int = 20_000
+    max_queries: int = 8_000
 
     def __post_init__(self) -> None:
         """Check the ranges.

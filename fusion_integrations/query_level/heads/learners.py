@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
 from fusion_integrations.query_level.heads.base import FittedHead, HeadInputs
 from fusion_integrations.query_level.heads.cluster import ClusterHead, ClusterHeadConfig, fit_cluster_head
+from fusion_integrations.query_level.heads.experts import ExpertsHead, ExpertsHeadConfig, fit_experts_head
 from fusion_integrations.query_level.heads.graph import GraphHead, GraphHeadConfig, fit_graph_head
 from fusion_integrations.query_level.heads.knn import KnnHead, KnnHeadConfig, fit_knn_head
 from fusion_integrations.query_level.heads.linear import LinearHead, LinearHeadConfig, fit_linear_head
@@ -26,6 +27,7 @@ __all__ = ["LEARNERS", "LearnerConfig", "fit_learner", "learner_config", "restor
 
 LearnerConfig = (
     ClusterHeadConfig
+    | ExpertsHeadConfig
     | GraphHeadConfig
     | KnnHeadConfig
     | LinearHeadConfig
@@ -44,6 +46,7 @@ class _Learner(NamedTuple):
 
 LEARNERS: dict[str, _Learner] = {
     "cluster": _Learner(ClusterHeadConfig, fit_cluster_head, ClusterHead),
+    "experts": _Learner(ExpertsHeadConfig, fit_experts_head, ExpertsHead),
     "knn": _Learner(KnnHeadConfig, fit_knn_head, KnnHead),
     "linear": _Learner(LinearHeadConfig, fit_linear_head, LinearHead),
     "svm": _Learner(SvmHeadConfig, fit_svm_head, SvmHead),

@@ -23,7 +23,8 @@ from fusion_integrations.query_level.heads.scaling import FeatureScaling
 
 __all__ = ["LinearHead", "LinearHeadConfig", "fit_linear_head"]
 
-_MAX_ANSWERS = 20_000  # a column
+# Answers learned from: a column always may have the first, all together the second.
+_MAX_ANSWERS, _MAX_ALL_ANSWERS = 5_000, 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,15 @@ class LinearHeadConfig:
     """Settings of the linear head.
 
     Attributes:
-        loss: `"ridge"` for squared error, `"logistic"` for cross-entropy (a performance of 0.7 counts as 0.7
-            of a success and 0.3 of a failure).
+        loss: `"logistic"` for cross-entropy (a performance of 0.7 counts as 0.7 of a success and 0.3 of a
+            failure), `"ridge"` for squared error.
         l2_penalty: Weight of the squared coefficients against the sum of losses; features have unit scale.
+            Squared error wants about four times the penalty.
     """
 
     name: Literal["linear"] = "linear"
-    loss: Literal["ridge", "logistic"] = "ridge"
-    l2_penalty: float = 400.0
+    loss: Literal["ridge", "logistic"] = "logistic"
+    l2_penalty: float = 100.0
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -114,8 +116,9 @@ def _patterns(inputs: HeadInputs) -> list[tuple[npt.NDArray[np.intp], npt.NDArra
     patterns = []
     for columns in grouped.values():
         rows = np.flatnonzero(~np.isnan(inputs.targets[:, columns[0]]))
-        if len(rows) > _MAX_ANSWERS:
-            rows = np.sort(rng.permutation(rows)[:_MAX_ANSWERS])
+        n_most = max(_MAX_ANSWERS, _MAX_ALL_ANSWERS // inputs.targets.shape[1])
+        if len(rows) > n_most:
+            rows = np.sort(rng.permutation(rows)[:n_most])
         patterns.append((np.array(columns), rows))
     return patterns
 
@@ -138,12 +141,15 @@ def _fit_logistic(
     config: LinearHeadConfig, features: FloatArray, targets: FloatArray, importance: FloatArray
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     linear_model = require("sklearn.linear_model", extra="train")
-    doubled = np.concatenate([features, features])
-    outcomes = np.repeat([1, 0], len(features))
     coefficients, offsets = [], []
     for values, weight in zip(targets.T, importance.T, strict=True):
+        # What is neither success nor failure stands on both sides, with its share.
+        parts = [(np.flatnonzero(values > 0), 1), (np.flatnonzero(values < 1), 0)]
+        rows = np.concatenate([found for found, _ in parts])
+        outcomes = np.concatenate([np.full(len(found), outcome) for found, outcome in parts])
+        shares = np.where(outcomes == 1, values[rows], 1 - values[rows]) * weight[rows]
         model = linear_model.LogisticRegression(C=1 / config.l2_penalty, max_iter=200, tol=1e-3)
-        model.fit(doubled, outcomes, np.concatenate([values * weight, (1 - values) * weight]))
+        model.fit(features[rows], outcomes, shares)
         coefficients.append(model.coef_[0])
         offsets.append(model.intercept_[0])
     return np.stack(coefficients, axis=1), np.array(offsets)

@@ -1,8 +1,8 @@
-"""A blend of learners, weighed by how well each predicts queries it has not seen.
+"""A base learner and the corrections of others, weighed by how well they predict queries they have not seen.
 
 A prediction has two parts: how well candidates do on the query as a whole, and how each differs from that.
-Routing needs the second only, which is small beside the first, so the two are blended apart. The candidates'
-means are part of the blend as they stand; what learners add to them counts as far as it proved right.
+Routing needs the second only, which is small beside the first, so the two are weighed apart. The candidates'
+means are taken as they stand.
 """
 
 from __future__ import annotations
@@ -40,23 +40,31 @@ class StackHeadConfig:
     """Settings of the stack.
 
     Attributes:
-        components: The learners blended, two or more. The default ones train in seconds; `"xgboost"` beside
-            them gains little and takes twenty times as long.
+        components: The learners, two or more; the first is the base that the others correct. The default ones
+            train in seconds and predict in microseconds; `"knn"` and `"xgboost"` beside them gain little for
+            what they cost.
+        correction_share: Share of a correction that counts in what sets candidates apart, in (0, 1]. The
+            candidate that comes out on top owes part of its lead to the noise of the corrections, so what
+            predicts best corrects too much for choosing.
         prior_strength: Pull of the weights towards equal ones; matters where there are few answers.
     """
 
     name: Literal["stack"] = "stack"
-    components: tuple[str, ...] = ("cluster", "knn", "linear")
+    components: tuple[str, ...] = ("cluster", "linear", "experts")
+    correction_share: float = 0.5
     prior_strength: float = 10.0
 
     def __post_init__(self) -> None:
         """Check the settings.
 
         Raises:
-            InvalidPolicyError: If a component is unknown or named twice, there are fewer than two, or the
-                prior is not above 0.
+            InvalidPolicyError: If a component is unknown or named twice, there are fewer than two, or a
+                number is out of its range.
         """
-        require_above_zero(self, "prior_strength")
+        require_above_zero(self, "prior_strength", "correction_share")
+        if self.correction_share > 1:
+            message = f"StackHeadConfig.correction_share must be at most 1, got {self.correction_share}."
+            raise InvalidPolicyError(message)
         unknown = sorted(set(self.components) - set(LEARNERS))
         if unknown or len(set(self.components)) < max(2, len(self.components)):
             message = (
@@ -72,15 +80,17 @@ class StackHeadConfig:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StackHead:
-    """value = mean + level weights . learners' levels + deviation weights . learners' deviations.
+    """value = mean + level weights . levels + deviation weights . deviations, of the base and of corrections.
 
     Attributes:
-        components: m fitted learners by name, sorted by name.
+        base: Name of the first learner; a correction is what another predicts, less what this one does.
+        components: m fitted learners by name, the base first, the others sorted.
         means: (t,) shrunk mean of each column.
         level_weights: (m,).
         deviation_weights: (m,).
     """
 
+    base: str
     components: Mapping[str, FittedHead]
     means: FloatArray
     level_weights: FloatArray
@@ -89,10 +99,12 @@ class StackHead:
     def predict(self, features: FloatArray) -> FloatArray:
         """Predict (n, t) values from (n, d) features."""
         predicted = np.tile(self.means, (len(features), 1))
-        parts = zip(self.components.values(), self.level_weights, self.deviation_weights, strict=True)
-        for component, level_weight, deviation_weight in parts:
-            level, deviation = _split(component.predict(features), self.means)
-            predicted += level_weight * level + deviation_weight * deviation
+        parts = _parts(self.components, features, self.means)
+        for part, level_weight, deviation_weight in zip(
+            parts, self.level_weights, self.deviation_weights, strict=True
+        ):
+            level = part.mean(axis=1, keepdims=True)
+            predicted += level_weight * level + deviation_weight * (part - level)
         return predicted
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -102,7 +114,7 @@ class StackHead:
             "level_weights": self.level_weights,
             "deviation_weights": self.deviation_weights,
             **{
-                f"component.{name}.{array}": tensor
+                f"{'base' if name == self.base else 'correction'}.{name}.{array}": tensor
                 for name, component in self.components.items()
                 for array, tensor in component.tensors().items()
             },
@@ -112,13 +124,18 @@ class StackHead:
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
         """Rebuild the head from `tensors`."""
         means = tensors["means"]
-        of_component: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        stored: dict[tuple[str, str], dict[str, npt.NDArray[Any]]] = {}
         for key, tensor in tensors.items():
-            if key.startswith("component."):
-                _, name, array = key.split(".", 2)
-                of_component.setdefault(name, {})[array] = tensor
+            role, _, rest = key.partition(".")
+            if role in ("base", "correction"):
+                name, _, array = rest.partition(".")
+                stored.setdefault((role, name), {})[array] = tensor
+        ordered = sorted(stored)  # the base, then the corrections by name
+        if not ordered or ordered[0][0] != "base":
+            raise KeyError("base")
         return cls(
-            components={name: restore_learner(name, of_component[name]) for name in sorted(of_component)},
+            base=ordered[0][1],
+            components={key[1]: restore_learner(key[1], stored[key]) for key in ordered},
             means=means,
             level_weights=tensors["level_weights"],
             deviation_weights=tensors["deviation_weights"],
@@ -144,10 +161,10 @@ def fit_stack_members(
     Source:
         Breiman, Stacked Regressions (1996): non-negative weights on cross-validated predictions.
     """
-    names = sorted(config.components)
+    base, *others = config.components
+    names = [base, *sorted(others)]
     members: list[tuple[dict[str, FittedHead], FloatArray]] = []
-    shape = (len(names), *inputs.targets.shape)
-    levels, deviations = np.zeros(shape[:2], dtype=np.float32), np.zeros(shape, dtype=np.float32)
+    parts = np.zeros((len(names), *inputs.targets.shape), dtype=np.float32)
     excess = np.empty_like(inputs.targets)
     for fold in range(int(folds.max()) + 1):
         part, held_out = inputs.select(folds != fold), folds == fold
@@ -155,12 +172,11 @@ def fit_stack_members(
         components = {name: fit_learner(learner_config(name), part) for name in names}
         members.append((components, means))
         excess[held_out] = inputs.targets[held_out] - means
-        for number, component in enumerate(components.values()):
-            level, deviation = _split(component.predict(inputs.features[held_out]), means)
-            levels[number, held_out], deviations[number, held_out] = level[:, 0], deviation
-    level_weights, deviation_weights = _weigh(config, levels, deviations, excess, inputs)
+        parts[:, held_out] = _parts(components, inputs.features[held_out], means)
+    level_weights, deviation_weights = _weigh(config, parts, excess, inputs)
     return tuple(
         StackHead(
+            base=base,
             components=components,
             means=means,
             level_weights=level_weights,
@@ -170,32 +186,30 @@ def fit_stack_members(
     )
 
 
-def _split(values: FloatArray, means: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Split (n, t) values less their (t,) means into each row's mean (n, 1) and what is left (n, t)."""
-    excess = values - means
-    level = excess.mean(axis=1, keepdims=True)
-    return level, excess - level
+def _parts(components: Mapping[str, FittedHead], features: FloatArray, means: FloatArray) -> list[FloatArray]:
+    """Give the (n, t) base less the means, then each correction of it."""
+    base, *others = (component.predict(features) for component in components.values())
+    return [base - means, *(other - base for other in others)]
 
 
 def _weigh(
-    config: StackHeadConfig,
-    levels: FloatArray,
-    deviations: FloatArray,
-    excess: FloatArray,
-    inputs: HeadInputs,
+    config: StackHeadConfig, parts: FloatArray, excess: FloatArray, inputs: HeadInputs
 ) -> tuple[FloatArray, FloatArray]:
-    """Fit the blend to every logged value: non-negative least squares with a pull towards equal weights."""
+    """Fit the weights to every logged value: non-negative least squares with a pull towards equal ones."""
     optimize = require("scipy.optimize", extra="train")
-    m = len(levels)
+    m = len(parts)
     rows, columns = np.nonzero(~np.isnan(excess))
     if len(rows) > _MAX_CELLS:
         kept = np.random.default_rng(inputs.seed).permutation(len(rows))[:_MAX_CELLS]
         rows, columns = rows[kept], columns[kept]
-    parts = np.concatenate([levels[:, rows], deviations[:, rows, columns]]).astype(np.float64)
-    weighed = parts * inputs.weights[rows, columns]
-    gram = weighed @ parts.T + config.prior_strength * np.eye(2 * m)
+    levels = parts.mean(axis=2)
+    deviations = parts - levels[:, :, None]
+    both = np.concatenate([levels[:, rows], deviations[:, rows, columns]]).astype(np.float64)
+    weighed = both * inputs.weights[rows, columns]
+    gram = weighed @ both.T + config.prior_strength * np.eye(2 * m)
     pull = weighed @ excess[rows, columns].astype(np.float64) + config.prior_strength / m
     # The normal equations as a least squares problem again: gram = factor.T @ factor.
     factor = np.linalg.cholesky(gram).T
     weights, _ = optimize.nnls(factor, np.linalg.solve(factor.T, pull))
-    return weights[:m].astype(np.float32), weights[m:].astype(np.float32)
+    shares = np.array([1.0, *[config.correction_share] * (m - 1)])
+    return weights[:m].astype(np.float32), (shares * weights[m:]).astype(np.float32)

@@ -31,7 +31,7 @@ def test_collect_when_run_twice_stores_scored_answers_once(fusion, write_queries
     assert first.exit_code == second.exit_code == 0, first.stderr
     assert "10 answers stored" in first.stdout
     assert "Collection 'sums'" in first.stdout
-    assert "echo:reasoning: 5 of 5\n" in first.stderr
+    assert "echo:reasoning: 5 of 5, 0.000020 USD\n" in first.stderr
     document = json.loads(second.stdout)
     assert (document["n_done"], document["n_skipped"], document["collection"]) == (0, 10, "sums")
     with LogStore.open(tmp_path / "logs.sqlite", create=False) as store:
@@ -124,7 +124,8 @@ def test_collect_when_interrupted_says_how_to_go_on_and_goes_on(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
 
-    assert lines == [f"echo:direct: {n} of 500\n" for n in range(3)]
+    # Answers of four words at a (nominal) dollar a million tokens.
+    assert lines == [f"echo:direct: {n} of 500, {n * 4e-6:.6f} USD\n" for n in range(3)]
     assert process.returncode == 130
     last_words = errors.splitlines()[-1]
     assert last_words.startswith("Error: Interrupted. All finished batches are in")

@@ -28,6 +28,8 @@ from fusion_integrations.model_level.distillation_config import (
 from fusion_integrations.query_level.heads import HEAD_NAMES
 from fusion_integrations.query_level.labels import Label
 from fusion_integrations.query_level.policy import POLICY_PRESETS, Exploration
+from fusion_integrations.scoring.llm_judge import ReferenceOrder
+from fusion_integrations.scoring.log_scorer import Rescore
 from fusion_integrations.scoring.top_answers import AnswerCriterion
 from fusion_integrations.thought_level.template_config import ThoughtTemplateTrainingArguments
 
@@ -78,6 +80,7 @@ def test_verbs_when_listed_are_all_there():
         ("logs", "import"),
         ("logs", "stats"),
         ("route",),
+        ("score",),
         ("thoughts", "list"),
         ("thoughts", "search"),
         ("thoughts", "show"),
@@ -94,6 +97,8 @@ def test_choices_when_compared_with_the_core_are_the_same():
     assert get_args(choices.GroundTruthName) == get_args(GroundTruth)
     assert sorted(get_args(choices.EmbedderName)) == sorted(EMBEDDER_NAMES)
     assert sorted(choices.HeadName) == sorted([*HEAD_NAMES, "auto"])
+    assert get_args(choices.ReferenceOrderName) == get_args(ReferenceOrder)
+    assert get_args(choices.RescoreName) == get_args(Rescore)
     assert get_args(choices.LabelName) == get_args(Label)
     assert get_args(choices.LogFormatName) == tuple(FORMATS)
     assert [policy.value for policy in choices.PolicyName] == list(POLICY_PRESETS)

@@ -6,6 +6,7 @@ import pytest
 
 from fusion_integrations.artifacts import save_artifact
 from fusion_integrations.collection import candidates_file
+from fusion_integrations.collection.call_limits import CallLimits
 from fusion_integrations.collection.candidates_file import load_candidates
 from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError, CandidatesFileError
@@ -130,7 +131,7 @@ def test_clients_when_asked_for_are_made_once_and_not_before(tmp_path):
         (("version: 1", "versoin: 1"), "versoin: Extra inputs are not permitted"),
         (
             ("client: echo", "client: os.system"),
-            "no client kind 'os.system'; known: 'echo', 'student', 'trans",
+            "no client kind 'os.system'; known: 'echo', 'langchain', 'openai', 'student', 'trans",
         ),
         (("id: free, model: free", "id: free, model: fee"), "names model 'fee', which is not under models"),
         (("id: free", 'id: "tiny:direct"'), "two candidates 'tiny:direct'"),
@@ -256,10 +257,15 @@ def test_load_candidates_when_given_the_example_of_the_docstring_reads_it(levels
     pytest.importorskip("chromadb")
     assert candidates_file.__doc__ is not None
     _, _, example = candidates_file.__doc__.partition("\n\n")
-    loaded = load_candidates(write(levels_folder, example))
+    loaded = load_candidates(write(levels_folder, example), kinds={"langchain": Echo})
     assert [candidate.prompt_mode for candidate in loaded.candidates] == [
-        *("direct", "reasoning", "thought", "direct")
+        *("direct", "reasoning", "thought", "direct", "direct", "direct")
     ]
+    assert loaded.samples == {"gpt-5-mini": 3}
+    assert loaded.limits == {
+        "gpt-5-mini": CallLimits(concurrency=8, requests_per_minute=300, n_tries=5),
+        "claude": CallLimits(),
+    }
 
 
 def test_clients_when_the_student_was_replaced_since_refuse_to_answer_under_its_revision(levels_folder):

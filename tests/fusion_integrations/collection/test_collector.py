@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fusion_integrations.collection.collector import CollectionReport, LogCollector
+from fusion_integrations.collection.collector import CollectionProgress, CollectionReport, LogCollector
 from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.errors import (
     CandidateCallError,
@@ -98,7 +98,9 @@ def test_collect_when_all_goes_well_logs_every_cell_with_score_and_cost(store):
     report = collector(client, store, batch_size=4).collect(sums(6))
 
     # A call costs 1000 tokens at 1 USD and 500 at 2 USD per million: 0.002 USD; there are 2 x 6 of them.
-    assert report == CollectionReport(n_done=12, cost_usd=pytest.approx(0.024))
+    assert report == CollectionReport(
+        n_done=12, cost_usd=pytest.approx(0.024), billed_usd=pytest.approx(0.024)
+    )
     frame = store.to_frame()
     assert sorted(frame["candidate_id"].to_list()) == ["calc:direct"] * 6 + ["calc:reasoning"] * 6
     assert frame["performance"].to_list() == [1.0] * 12
@@ -109,7 +111,7 @@ def test_collect_when_all_goes_well_logs_every_cell_with_score_and_cost(store):
     assert record.eligible == ("calc:direct", "calc:reasoning")
     assert (record.source, record.candidate_revision, record.prompt_mode) == ("test", "direct-1", "direct")
     score = next(iter(store.scores()))
-    assert (score.kind, score.scorer, score.version) == ("performance", "numeric_match", "1")
+    assert (score.kind, score.scorer, score.version) == ("performance", "numeric_match", "2")
 
 
 def test_collect_when_in_batches_shares_the_latency_among_them(store):
@@ -228,11 +230,15 @@ def test_collect_when_a_price_is_unknown_leaves_the_cost_unknown(store):
 
 def test_collect_when_watched_reports_progress(store):
     collector(Calculator(), store, candidates=[DIRECT]).collect(sums(1))
-    seen: list[tuple[str, int, int]] = []
-    collector(
-        Calculator(), store, candidates=[DIRECT], batch_size=2, on_progress=lambda *news: seen.append(news)
-    ).collect(sums(4))
-    assert seen == [("calc:direct", 1, 4), ("calc:direct", 3, 4), ("calc:direct", 4, 4)]
+    seen: list[CollectionProgress] = []
+    collector(Calculator(), store, candidates=[DIRECT], batch_size=2, on_progress=seen.append).collect(
+        sums(4)
+    )
+    assert {news.candidate_id for news in seen} == {"calc:direct"}
+    # A call costs 0.002 USD; the one of the run before is not this run's.
+    assert [(news.n_done, news.n_total, round(news.cost_usd, 9)) for news in seen] == [
+        *((1, 4, 0), (3, 4, 0.004), (4, 4, 0.006))
+    ]
 
 
 def test_collect_when_queries_repeat_asks_once(store):

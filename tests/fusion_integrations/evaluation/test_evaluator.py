@@ -166,13 +166,23 @@ def test_evaluation_when_every_query_was_seen_refuses(evaluate, train_rows):
         evaluate(rows=train_rows)
 
 
-def test_evaluation_when_no_query_is_complete_says_that_partial_logs_are_not_evaluated(evaluate, test_rows):
+def test_evaluation_when_no_query_is_complete_estimates_on_all(evaluate, test_rows):
     rows = [
         (text, task, {name: outcomes[name]})
         for (text, task, outcomes), name in zip(test_rows, ["small", "large", "small", "small"], strict=True)
     ]
-    with pytest.raises(NotEnoughLogsError, match=r"\{'small': 3, 'large': 1\}.*does not evaluate on partial"):
-        evaluate(rows=rows)
+    report = evaluate(rows=rows)
+    assert (report.n_queries, report.n_left_out) == (4, 0)
+    assert report.estimation.n_answers == {"small": 3, "large": 1}
+    assert [row.strategy for row in report.rows[:4]] == ["Random", "Best Single", "Best per Task", "ours"]
+    assert "Only 0 of 4 queries have an answer of every candidate" in report.warnings[0]
+
+
+def test_evaluation_when_no_held_out_query_is_scored_refuses(evaluate, test_rows, train_rows):
+    text, task, _ = test_rows[0]
+    unscored = (text, task, {"small": (None, 0.25), "large": (None, 1.0)})
+    with pytest.raises(NotEnoughLogsError, match="None of the 0 held-out queries"):
+        evaluate(rows=(train_rows[0], unscored))
 
 
 def test_tasks_when_unknown_are_counted_and_fall_back(evaluate, make_row, test_rows):

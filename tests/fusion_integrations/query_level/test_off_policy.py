@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from fusion_integrations.query_level.off_policy import doubly_robust
+from fusion_integrations.query_level.off_policy import (
+    cell_chances,
+    doubly_robust,
+    effective_sample_size,
+    importance_weights,
+    self_normalised_mean,
+)
 
 NAN = np.nan
 
@@ -60,3 +66,42 @@ def test_estimate_over_many_logs_is_unbiased_even_if_the_predictions_are_not(bia
     estimate = doubly_robust(observed, np.full((n, 2), 0.5 + bias, dtype=np.float32), chance)
     # The variance of one term is at most 1 / 0.2 = 5: the standard error of the mean is below 0.011.
     np.testing.assert_allclose(estimate.mean(axis=0), [0.5, 0.5], atol=0.04)
+
+
+def test_chance_of_a_cell_is_what_was_logged_else_the_share_of_answers_and_never_tiny():
+    observed = matrix([[1.0, NAN], [1.0, NAN], [NAN, 1.0], [NAN, NAN]])
+    chances = cell_chances(observed, matrix([[0.25, NAN], [NAN, 0.001], [NAN, NAN], [NAN, NAN]]))
+    np.testing.assert_allclose(chances, [[0.25, 0.25], [0.5, 0.05], [0.5, 0.25], [0.5, 0.25]])
+
+
+def test_self_normalised_mean_worked_by_hand():
+    # Always candidate 0: logged values 1 and 0 with weights 1 / 0.5 and 1 / 0.25, so 2 / 6.
+    observed = matrix([[1.0, NAN], [0.0, NAN], [NAN, 1.0]])
+    propensity = matrix([[0.5, NAN], [0.25, NAN], [NAN, 0.5]])
+    always = np.tile([1.0, 0.0], (3, 1))
+    mean, size = self_normalised_mean(observed, propensity, always)
+    assert mean == pytest.approx(1 / 3)
+    assert size == pytest.approx(36 / 20)  # (2 + 4)^2 / (4 + 16)
+
+
+def test_self_normalised_mean_on_complete_logs_is_the_mean():
+    observed = matrix([[1.0, 0.0], [0.5, 1.0]])
+    mean, size = self_normalised_mean(observed, np.full((2, 2), NAN), np.full((2, 2), 0.5))
+    assert (mean, size) == (pytest.approx(0.625), pytest.approx(2.0))
+
+
+def test_self_normalised_mean_when_nothing_chosen_was_logged_is_unknown():
+    observed = matrix([[1.0, NAN]])
+    assert self_normalised_mean(observed, observed, np.array([[0.0, 1.0]])) == (None, 0.0)
+
+
+def test_effective_size_of_answers_worked_by_hand():
+    # (1 + 1 + 2)^2 / (1 + 1 + 4); a candidate without answers has none.
+    sizes = effective_sample_size(matrix([[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]]))
+    np.testing.assert_allclose(sizes, [16 / 6, 0.0], rtol=1e-6)
+
+
+def test_importance_weights_worked_by_hand():
+    # Known chances 0.5 and 0.25 give 2 and 4, mean 3; an unknown one counts 1, what is missing 0.
+    weights = importance_weights(matrix([[1.0], [1.0], [1.0], [NAN]]), matrix([[0.5], [0.25], [NAN], [0.5]]))
+    np.testing.assert_allclose(weights[:, 0], [2 / 3, 4 / 3, 1.0, 0.0], rtol=1e-6)

@@ -293,3 +293,22 @@ def test_propensity_when_a_collected_candidate_lacks_answers_then_its_certainty_
     )
     assert dataset.propensity[:, 0].tolist() == [1.0, 1.0]
     assert np.isnan(dataset.propensity[:, 1]).all()
+
+
+def test_propensity_when_a_policy_was_certain_stays_certain(logs):
+    certain = {"performance": 1.0, "propensity": 1.0, "assignment": "policy"}
+    frame = logs({"q": "one", "c": "a", **certain}, {"q": "two", "c": "b", **certain})
+    dataset = RouterDataset.from_logs(frame)
+    by_text = dict(zip(dataset.texts, dataset.propensity.tolist(), strict=True))
+    np.testing.assert_array_equal(by_text["one"], [1.0, NAN])
+    np.testing.assert_array_equal(by_text["two"], [NAN, 1.0])
+
+
+def test_candidate_without_answers_when_kept_is_an_empty_column(logs, named):
+    frame = logs({"q": "one", "c": "b", "performance": 1.0})
+    dataset = RouterDataset.from_logs(frame, candidates=named("ab"), absent="keep")
+    np.testing.assert_array_equal(dataset.performance, [[NAN, 1.0]])
+    with pytest.raises(UnknownCandidateError, match=r"no scored answer of \['a'\]"):
+        RouterDataset.from_logs(frame, candidates=named("ab"))
+    with pytest.raises(UnknownCandidateError, match=r"\['c', 'd'\]"):
+        RouterDataset.from_logs(frame, candidates=named("cd"), absent="keep")

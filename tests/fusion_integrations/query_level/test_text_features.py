@@ -1,3 +1,4 @@
+import re
 import time
 
 import numpy as np
@@ -5,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_integrations.query_level.text_features import TEXT_FEATURES, text_features
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.query_level.text_features import (
+    _PATTERNS,
+    TEXT_FEATURES,
+    text_features,
+)
 
 
 def feature(text, name):
@@ -74,7 +80,7 @@ def test_features_of_any_text_are_finite_and_each_rows_own(texts):
     assert features.dtype == np.float32
     assert np.isfinite(features).all()
     assert (features >= 0).all()
-    assert (features <= 2).all()
+    assert (features <= 3).all()
     np.testing.assert_array_equal(features, np.concatenate([text_features([text]) for text in texts]))
 
 
@@ -86,3 +92,79 @@ def test_time_when_a_text_is_long_and_monotonous_stays_linear(text):
     start = time.process_time()
     text_features([text])
     assert time.process_time() - start < 2
+
+
+def plainly(text):
+    """Version 1 of the features as it was first written: one plain expression each, no short cut."""
+    n, words = max(len(text), 1), text.split()
+    n_words = max(len(words), 1)
+    return [
+        np.log1p(len(text)) / 10,
+        np.log1p(len(words)) / 8,
+        np.log1p(len(re.findall(r"[.!?](?:\s|$)", text))) / 4,
+        np.log1p(text.count("\n")) / 4,
+        min(sum(map(len, words)) / n_words / 10, 2.0),
+        sum(map(str.isdigit, text)) / n,
+        sum(map(str.isupper, text)) / n,
+        len(re.findall(r"[^\w\s]", text)) / n,
+        sum(ord(character) > 127 for character in text) / n,
+        np.log1p(len(re.findall(r"\d+", text))) / 4,
+        len({word.casefold() for word in words}) / n_words,
+        *(pattern.search(text) is not None for pattern, _ in _PATTERNS.values()),
+    ]
+
+
+# Pieces that the patterns look for, and characters that fold, count or separate unlike ASCII ones.
+PIECES = [
+    *(hint for _, hints in _PATTERNS.values() for hint in hints),
+    *("How Many", "how to", "whom", "def f", "class A", "</b>", "1 + 2", "$x$", "1999", "A) ", "\n2. ", "? "),
+    *(
+        "answer in",
+        "yes or no",
+        "10%",
+        " ",
+        "\n",
+        "\u00a0",
+        "\x1c",
+        "\x00",
+        "_",
+        ".",
+        "'",
+        "\u00b2",
+        "\u0663",
+    ),
+    *("\u0130", "\u0131", "\u017f", "\u212a", "wh\u0130ch", "wr\u0131te", "\u017fentiment", "pas\u017fage:"),
+    *("i\u0307", "\u00df", "\u03a3", "\u037a", "\u01c5", "\u4eac", "\N{THUMBS UP SIGN}", "\ud83d", "\u00e9"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=12).map("".join))
+def test_features_of_any_text_are_those_of_the_plain_definition(text):
+    features = text_features([text], version=1)[0]
+    np.testing.assert_array_equal(features, np.array(plainly(text), dtype=np.float32))
+    np.testing.assert_array_equal(text_features([text])[0, :30], features)
+
+
+def test_features_of_numbers_by_hand():
+    # 9 words, two numbers, one with a decimal point; "times", "left", "more than"; two commas.
+    text = "He left more than 1,250 dollars, 2.5 times his"
+    found = dict(zip(TEXT_FEATURES[30:], text_features([text])[0, 30:].tolist(), strict=True))
+    expected = {
+        "log_largest_number": np.log1p(1250) / 10,
+        "decimal_rate": 1 / 3,
+        "ratio_word_rate": 1 / 3,
+        "exchange_word_rate": 1 / 3,
+        "comparison_rate": 1 / 3,
+        "comma_rate": 2 / 3 / 2,
+    }
+    assert found == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("text", ["9" * 100_000, "1," * 50_000, "1.1." * 20_000, "\u0663\u0664"])
+def test_numbers_of_any_length_are_finite(text):
+    assert np.isfinite(text_features([text])).all()
+
+
+def test_features_of_an_unknown_version_refuse():
+    with pytest.raises(InvalidPolicyError, match="no version 3"):
+        text_features(["any"], version=3)

@@ -17,6 +17,10 @@ _VALID_REFERENCES = {
     "label_match": "positive",
     "cover_match": "Paris",
     "exact_match": "apple",
+    "token_f1": "Paris",
+    "word_coverage": "Paris",
+    "math_match": "7",
+    "code_pass": "assert f() == 1",
 }
 
 
@@ -239,7 +243,7 @@ def test_score_when_answer_is_blank_or_a_refusal_then_zero(metric, answer):
     assert score(answer, metric=metric, reference=_VALID_REFERENCES[metric]) == 0.0
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS))
+@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"code_pass"}))
 @pytest.mark.parametrize("form", ["{}", "{}.", "The answer is {}.", "Answer: {}", "**{}**", r"\boxed{{{}}}"])
 def test_score_when_answer_declares_the_reference_then_one(metric, form):
     reference = _VALID_REFERENCES[metric]
@@ -258,6 +262,13 @@ def test_score_when_answer_declares_the_reference_then_one(metric, form):
         ("cover_match", ""),
         ("cover_match", "Paris|"),
         ("exact_match", "?!"),
+        ("token_f1", "Paris|"),
+        ("word_coverage", "dog,,cat"),
+        ("math_match", " "),
+        ("code_pass", "x = 1"),
+        ("code_pass", '{"test_list": [1]}'),
+        ("code_pass", '{"test": 1}'),
+        ("code_pass", "def check(candidate):\n    assert candidate(1)"),
     ],
 )
 @pytest.mark.parametrize("answer", ["", "I'm sorry, I can't help.", "Paris 7 B positive"])
@@ -308,6 +319,6 @@ def test_score_when_answer_is_any_text_then_zero_or_one(metric, answer):
 def test_score_when_answer_repeats_endlessly_then_fast(metric, unit):
     # A model in a loop writes such answers; a backtracking pattern would take minutes on them.
     answer = unit * (20_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: a busy machine is not a slow pattern
     score(answer, metric=metric, reference=_VALID_REFERENCES[metric])
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0

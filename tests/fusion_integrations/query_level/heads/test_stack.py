@@ -17,13 +17,37 @@ def data(*, noise, n=400, seed=0):
     return head_inputs(np.concatenate([points, signal], axis=1), targets, n_embedding=3)
 
 
-def test_weights_favour_the_learner_that_predicts_unseen_queries():
+def test_corrections_count_by_what_they_predict():
+    # The embedding says nothing, so neighbours have nothing to correct; the regression has all of it.
+    config = StackHeadConfig(components=("cluster", "knn", "linear"), correction_share=1.0)
+    head = fit_stack_members(config, data(noise=0.1), np.arange(400) % 4)[0]
+    assert list(head.components) == ["cluster", "knn", "linear"]
+    _, of_knn, of_linear = head.deviation_weights
+    assert of_linear > 0.3
+    assert of_linear > of_knn + 0.1
+
+
+def test_corrections_count_only_their_share():
+    whole, half = (
+        fit_stack_members(StackHeadConfig(correction_share=share), data(noise=0.1), np.arange(400) % 4)[0]
+        for share in (1.0, 0.5)
+    )
+    np.testing.assert_allclose(half.deviation_weights, whole.deviation_weights * [1, 0.5, 0.5])
+    np.testing.assert_array_equal(half.level_weights, whole.level_weights)
+
+
+def test_prediction_is_the_base_and_its_weighed_corrections():
     given = data(noise=0.1)
     head = fit_stack_members(StackHeadConfig(components=("knn", "linear")), given, np.arange(400) % 4)[0]
-    assert list(head.components) == ["knn", "linear"]
-    of_knn, of_linear = head.deviation_weights
-    assert of_linear > 1
-    assert of_knn < of_linear / 2
+    base = head.components["knn"].predict(given.features) - head.means
+    correction = head.components["linear"].predict(given.features) - head.means - base
+    expected = np.tile(head.means, (400, 1))
+    for part, level, deviation in zip(
+        (base, correction), head.level_weights, head.deviation_weights, strict=True
+    ):
+        mean = part.mean(axis=1, keepdims=True)
+        expected += level * mean + deviation * (part - mean)
+    np.testing.assert_allclose(head.predict(given.features), expected, atol=1e-5)
 
 
 def test_blend_of_pure_noise_stays_at_the_means():
@@ -44,7 +68,7 @@ def test_members_share_the_weights():
 
 
 def test_strong_prior_makes_the_weights_equal():
-    config = StackHeadConfig(components=("cluster", "linear"), prior_strength=1e9)
+    config = StackHeadConfig(components=("cluster", "linear"), prior_strength=1e9, correction_share=1.0)
     head = fit_stack_members(config, data(noise=0.1), np.arange(400) % 2)[0]
     np.testing.assert_allclose([head.level_weights, head.deviation_weights], 0.5, atol=1e-3)
 
@@ -60,3 +84,9 @@ def test_config_when_components_are_too_few_repeated_or_unknown_refuses(componen
 def test_config_when_the_prior_is_not_positive_refuses():
     with pytest.raises(InvalidPolicyError, match="prior_strength must be above 0"):
         StackHeadConfig(prior_strength=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_config_when_the_share_is_out_of_range_refuses(share):
+    with pytest.raises(InvalidPolicyError, match="correction_share"):
+        StackHeadConfig(correction_share=share)

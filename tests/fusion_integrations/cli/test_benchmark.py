@@ -1,0 +1,119 @@
+"""`benchmark router`: every head on every table of a folder."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+
+FRUITS = ("apple", "pear", "plum", "fig", "lime", "date", "nut", "grape", "kiwi", "melon")
+
+
+def scores(n, *, llms=("a", "b"), word="plain"):
+    """Sums that the first LLM solves and prose that the second does."""
+    rows = []
+    for i in range(n):
+        fruit = FRUITS[i % 10] + FRUITS[i // 10]
+        for task, text in (("sums", f"add {fruit} sum {word}"), ("prose", f"write {fruit} story {word}")):
+            for llm in llms:
+                solved = (task == "sums") == (llm == llms[0])
+                rows.append(
+                    {
+                        "query_id": f"{task}{i}",
+                        "query": text,
+                        "llm": llm,
+                        "task": task,
+                        "performance": float(solved),
+                        "cost": 1.0 if llm == llms[0] else 2.0,
+                        "ignored": "x",
+                    }
+                )
+    return pl.DataFrame(rows)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    data = tmp_path / "data"
+    data.mkdir()
+    scores(20).write_parquet(data / "first.parquet")
+    scores(20, llms=("c", "d")).write_parquet(data / "second.parquet")
+    return data
+
+
+@pytest.fixture
+def measure(fusion):
+    def run(*more):
+        command = ("benchmark", "router", "--embedder", "hash", "--head", "cluster", "--folds", "2")
+        return fusion(*command, "--threads", "1", *more)
+
+    return run
+
+
+def test_benchmark_measures_every_file_and_writes_what_it_shows(measure, folder, tmp_path):
+    out = tmp_path / "results.json"
+    result = measure("--data", folder, "--out", out, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert json.loads(out.read_text()) == document
+    assert [report["name"] for report in document["reports"]] == ["first", "second"]
+    for report in document["reports"]:
+        assert [row["strategy"] for row in report["rows"]][-1] == "cluster"
+        assert report["n_queries"] == 40
+        assert report["queries"] == []
+
+
+def test_benchmark_shows_tables_for_people(measure, folder):
+    shown = measure("--data", folder / "first.parquet").stdout
+    assert "Routers that learned from other queries" in shown
+    assert "first: what performance costs" in shown
+    assert "2 folds, near-duplicates together" in " ".join(shown.split())
+
+
+def test_benchmark_when_shares_are_asked_for_measures_each(measure, folder):
+    scores(40).write_parquet(folder / "first.parquet")
+    result = measure("--data", folder / "first.parquet", "--answers", "one", "--answers", "0.5", "--json")
+    reports = json.loads(result.stdout)["reports"]
+    assert [report["name"] for report in reports] == ["first, answers one", "first, answers 0.5"]
+    assert [report["answers"] for report in reports] == ["one a query", "50%"]
+
+
+def test_benchmark_when_told_splits_by_task(measure, folder):
+    reports = json.loads(measure("--data", folder, "--split", "tasks", "--json").stdout)["reports"]
+    assert {report["split"] for report in reports} == {"each task predicted from all others"}
+
+
+def test_benchmark_on_other_files_learns_from_those_with_common_llms(measure, folder, tmp_path):
+    test = tmp_path / "test"
+    test.mkdir()
+    scores(10, word="unseen").write_parquet(test / "new.parquet")
+    (report,) = json.loads(measure("--data", folder, "--test", test, "--json").stdout)["reports"]
+    assert (report["name"], report["split"], report["n_queries"]) == ("new", "trained on another log", 20)
+    assert list(report["candidates"]) == ["a", "b"]
+
+
+def test_benchmark_on_a_file_of_strange_llms_refuses(measure, folder, tmp_path):
+    scores(10, llms=("a", "z")).write_parquet(tmp_path / "strange.parquet")
+    result = measure("--data", folder, "--test", tmp_path / "strange.parquet")
+    assert result.exit_code == 1
+    assert "has two LLMs in common" in result.stderr
+    assert "['a', 'z']" in result.stderr
+
+
+@pytest.mark.parametrize("share", ["0", "1.5", "nan", "two"])
+def test_benchmark_when_a_share_is_none_refuses(share, measure, folder):
+    result = measure("--data", folder, "--answers", share)
+    assert result.exit_code == 1
+    assert f"got '{share}'" in result.stderr
+
+
+def test_benchmark_when_there_are_no_files_refuses(measure, tmp_path):
+    result = measure("--data", tmp_path)
+    assert result.exit_code == 1
+    assert "holds no .parquet file" in result.stderr
+
+
+def test_benchmark_when_results_cannot_be_written_refuses(measure, folder, tmp_path):
+    result = measure("--data", folder / "first.parquet", "--out", tmp_path / "none" / "results.json")
+    assert result.exit_code == 1
+    assert "cannot be written: it is a folder, or its folder does not exist" in result.stderr

@@ -1,0 +1,52 @@
+import numpy as np
+import polars as pl
+
+from fusion_integrations.evaluation.benchmark_arena import measurable, prepare_arena
+
+
+def test_arena_keeps_near_duplicates_of_measured_queries_out_of_training(make_sums_and_prose):
+    arena = prepare_arena(
+        make_sums_and_prose(10), make_sums_and_prose(25), protocol="folds", n_folds=3, seed=0
+    )
+    ((train, test),) = arena.parts
+    assert test.sum() == 20
+    assert train.sum() == 30  # of 50, the first 20 are the measured ones again
+    assert not set(arena.groups[train]) & set(arena.groups[test])
+
+
+def test_arena_of_tasks_and_families_leaves_each_out_once(make_sums_and_prose):
+    frame = make_sums_and_prose(10, families=True)
+    by_task = prepare_arena(frame, None, protocol="tasks", n_folds=3, seed=0)
+    by_family = prepare_arena(frame, None, protocol="families", n_folds=3, seed=0)
+    assert (len(by_task.parts), len(by_family.parts)) == (4, 2)
+    assert by_family.split == "each task family predicted from all others"
+
+
+def test_outcomes_when_half_of_the_queries_are_complete_are_looked_up(make_sums_and_prose):
+    frame = make_sums_and_prose(10)
+    dropped = frame.filter(~((pl.col("candidate_id") == "a") & (pl.col("task") == "sums")))
+    arena = prepare_arena(dropped, None, protocol="folds", n_folds=3, seed=0)
+    outcomes, measured, is_estimated = measurable(arena, predicted=np.zeros((20, 2)))
+    assert (measured.sum(), is_estimated) == (10, False)
+    assert outcomes is arena.dataset
+
+
+def test_outcomes_of_partial_logs_are_estimated_by_the_share_of_measured_answers(make_sums_and_prose):
+    # Measured: `a` answered 10 of 20 queries; training answers, complete, must not make that likelier.
+    frame = make_sums_and_prose(10)
+    kept = (pl.col("candidate_id") == "a") == (pl.col("task") == "sums")
+    other = make_sums_and_prose(25).with_columns(query_text=pl.col("query_text") + " unseen")
+    arena = prepare_arena(frame.filter(kept), other, protocol="folds", n_folds=3, seed=0)
+    outcomes, measured, is_estimated = measurable(arena, predicted=np.full((70, 2), 0.5, dtype=np.float32))
+    assert (measured.sum(), is_estimated) == (20, True)
+    of_a = outcomes.performance[measured][:, 0]
+    # Answered (all solved): 0.5 + (1 - 0.5) / 0.5; else as predicted.
+    assert sorted(of_a.tolist()) == [0.5] * 10 + [1.5] * 10
+    assert outcomes.cost_usd[measured].tolist() == [[1.0, 2.0]] * 20
+
+
+def test_outcomes_when_a_cost_was_never_logged_stay_unknown(make_sums_and_prose, keep_one_answer):
+    frame = make_sums_and_prose(10, costs=(1.0, None))
+    arena = prepare_arena(keep_one_answer(frame), None, protocol="folds", n_folds=3, seed=0)
+    outcomes, _, _ = measurable(arena, predicted=np.full((20, 2), 0.5, dtype=np.float32))
+    assert np.isnan(outcomes.cost_usd).all(axis=0).tolist() == [False, True]
