@@ -7,6 +7,7 @@ same for all and live in `_intake`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "SourceRow",
     "explained",
     "outcomes",
+    "readable_or_later",
 ]
 
 _MAX_SHOWN = 200  # characters of a refused value in a reason
@@ -171,6 +173,13 @@ def outcomes(rows: Iterable[SourceRow], convert: Convert) -> Iterator[Outcome]:
             yield Rejected(row=row, reason=explained(error))
             continue
         yield from made
+
+
+@contextmanager
+def readable_or_later() -> Iterator[None]:
+    """Look at a row ahead of its turn: what is wrong with it is told when the row itself is converted."""
+    with suppress(ValueError, RecursionError):
+        yield
 
 
 def explained(error: ValueError | RecursionError) -> str:

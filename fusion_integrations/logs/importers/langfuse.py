@@ -20,9 +20,9 @@ from fusion_integrations.logs.importers._contract import (
     LogFormat,
     Outcome,
     ReadOptions,
-    Rejected,
     SourceRow,
     outcomes,
+    readable_or_later,
 )
 from fusion_integrations.logs.importers._files import read_rows
 from fusion_integrations.logs.importers._seen import Shelf, SpanTree
@@ -52,9 +52,10 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
     observations, scores = _places(path, options)
     with SpanTree() as tree, Shelf() as shelf:
         if scores is not None:
-            yield from _shelve(scores, shelf)
+            yield from outcomes(read_rows(scores, inside=_INSIDE), lambda row: _shelve(row, shelf))
         for row in read_rows(observations, inside=_INSIDE):
-            _note(row.values, tree)
+            with readable_or_later():
+                _note(row.values, tree)
         yield from outcomes(read_rows(observations, inside=_INSIDE), lambda row: [_outcome(row, tree, shelf)])
 
 
@@ -68,27 +69,22 @@ def _places(path: Path, options: ReadOptions) -> tuple[Path, Path | None]:
     return found, options.join or (scores if scores.is_dir() else None)
 
 
-def _shelve(path: Path, shelf: Shelf) -> Iterator[Outcome]:
-    """Put scores where their observation finds them; a score that cannot be read is a rejected row."""
-    for row in read_rows(path, inside=_INSIDE):
-        target = first(row.values, "observation_id", "observationId")
-        trace = first(row.values, "trace_id", "traceId")
-        name = first(row.values, "name")
-        if row.problem or not isinstance(name, str):
-            yield Rejected(row=row, reason=row.problem or "score: it has no name")
-        elif isinstance(target or trace, str):
-            kind = _KINDS.get(str(row.values.get("source")).upper(), "feedback")
-            comment = row.values.get("comment")
-            text = json.dumps(
-                {
-                    "kind": kind,
-                    "scorer": f"langfuse:{name}",
-                    "value": row.values.get("value"),
-                    "reason": comment if isinstance(comment, str) else "",
-                },
-                default=str,
-            )
-            shelf.put(f"observation {target}" if target else f"trace {trace}", text)
+def _shelve(row: SourceRow, shelf: Shelf) -> list[Outcome]:
+    """Put a score where its observation finds it; it is no row of its own unless it is malformed."""
+    score = row.values
+    name = name_of(score.get("name"), what="name of a score")
+    observation, trace = first(score, "observation_id", "observationId"), first(score, "trace_id", "traceId")
+    comment = score.get("comment")
+    given = {
+        "kind": _KINDS.get(str(score.get("source")).upper(), "feedback"),
+        "scorer": f"langfuse:{name}",
+        "value": score.get("value"),
+        "reason": comment if isinstance(comment, str) else "",
+    }
+    if observation or trace:  # else it is of a session or a dataset run
+        key = f"observation {observation}" if observation else f"trace {trace}"
+        shelf.put(key, json.dumps(given, default=str))
+    return []
 
 
 def _note(observation: Mapping[str, Any], tree: SpanTree) -> None:

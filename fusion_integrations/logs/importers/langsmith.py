@@ -21,6 +21,7 @@ from fusion_integrations.logs.importers._contract import (
     ReadOptions,
     SourceRow,
     outcomes,
+    readable_or_later,
 )
 from fusion_integrations.logs.importers._files import read_rows
 from fusion_integrations.logs.importers._seen import SpanTree
@@ -50,7 +51,8 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
     del options
     with SpanTree() as tree:
         for row in read_rows(path, inside=_INSIDE):
-            _note(row.values, tree)
+            with readable_or_later():
+                _note(row.values, tree)
         yield from outcomes(read_rows(path, inside=_INSIDE), lambda row: [_outcome(row, tree)])
 
 

@@ -15,7 +15,6 @@ from fusion_integrations.logs.importers._contract import (
     LogFormat,
     Outcome,
     ReadOptions,
-    Rejected,
     SourceRow,
     outcomes,
 )
@@ -34,13 +33,15 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
     if options.join is None:
         raise LogSchemaError("The output of a batch holds no prompts: pass its input file as join.")
     with Shelf() as shelf:
-        for row in read_rows(options.join):
-            custom_id = row.values.get("custom_id")
-            if row.problem or not isinstance(custom_id, str):
-                yield Rejected(row=row, reason=row.problem or "custom_id: there is none")
-            else:
-                shelf.put(custom_id, json.dumps(row.values.get("body"), default=str))
+        yield from outcomes(read_rows(options.join), lambda row: _shelve(row, shelf))
         yield from outcomes(read_rows(path), lambda row: [_outcome(row, shelf)])
+
+
+def _shelve(row: SourceRow, shelf: Shelf) -> list[Outcome]:
+    """Put a request where its answer finds it; it is no row of its own unless it is malformed."""
+    custom_id = name_of(row.values.get("custom_id"), what="custom_id")
+    shelf.put(custom_id, json.dumps(row.values.get("body"), default=str))
+    return []
 
 
 def _outcome(row: SourceRow, shelf: Shelf) -> Outcome:

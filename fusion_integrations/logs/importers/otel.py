@@ -19,6 +19,7 @@ from fusion_integrations.logs.importers._contract import (
     ReadOptions,
     SourceRow,
     outcomes,
+    readable_or_later,
 )
 from fusion_integrations.logs.importers._files import read_rows
 from fusion_integrations.logs.importers._genai_attributes import (
@@ -45,7 +46,8 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
     with SpanTree() as tree, Shelf() as shelf:
         for place in (path, options.join):
             for row in read_rows(place) if place is not None else ():
-                _note(row.values, tree, shelf)
+                with readable_or_later():
+                    _note(row.values, tree, shelf)
         for row in read_rows(path):
             if row.problem or not _is_request(row.values):
                 yield from outcomes([row], _refuse)
@@ -167,7 +169,7 @@ def _value(value: Any) -> Any:
     if "kvlistValue" in value:
         return _pairs(as_mapping(value["kvlistValue"]).get("values"))
     if "intValue" in value:
-        return as_number(value["intValue"], what="intValue")
+        return value["intValue"]
     return next((value[key] for key in ("stringValue", "doubleValue", "boolValue") if key in value), None)
 
 

@@ -148,3 +148,13 @@ def test_import_when_a_line_is_no_request_then_it_is_quarantined(tmp_path, store
 
     assert report.n_quarantined == 1
     assert "no OTLP request" in report.quarantine.read_text()
+
+
+def test_import_when_an_attribute_is_malformed_then_its_span_alone_is_quarantined(tmp_path, store, samples):
+    broken, fine = samples.otel_span(samples.Fact()), samples.otel_span(samples.Fact(number=2))
+    broken["attributes"] += [{"key": "gen_ai.usage.input_tokens", "value": {"intValue": "2[1"}}]
+
+    report = load(store, samples, tmp_path / "spans.jsonl", samples.otel_request(broken, fine))
+
+    assert (report.n_added, report.n_quarantined) == (1, 1)
+    assert "input_tokens: not a number, got '2[1'" in report.quarantine.read_text()
