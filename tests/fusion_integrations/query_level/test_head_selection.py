@@ -26,6 +26,7 @@ def trial(logs, two_tasks):
         targets = np.where(hidden, np.float32(np.nan), targets)
         propensity = np.full_like(targets, share)
         inputs = HeadInputs(
+            texts=tuple(dataset.texts),
             features=router_features(dataset.texts, embedder=EMBEDDER),
             targets=targets,
             weights=importance_weights(targets, propensity),

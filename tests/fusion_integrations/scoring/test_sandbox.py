@@ -159,7 +159,7 @@ assert set(made) == {-1}, made
 
 
 @every_mechanism
-def test_thread_bomb_ends_at_the_limit_of_memory(mechanism):
+def test_thread_bomb_is_contained(mechanism):
     code = """
 import threading
 threading.stack_size(32_768)
@@ -172,7 +172,8 @@ except RuntimeError as error:
     raise
 """
     result = attempt(code, mechanism)
-    assert result.outcome in ("failed", "killed")
+    # Memory ends it; where a thread gets no memory for its own start, whoever waits for that start runs out of time.
+    assert result.outcome in ("failed", "killed", "out of time")
     assert launchers() == []
 
 
