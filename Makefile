@@ -43,4 +43,4 @@ check: .venv/.installed-dev  ## Check format, lint, types, docstrings and import
 
 docs: .venv/.installed-dev  ## Run the code in README, docs, docstrings and cookbooks
 	$(BIN)/pytest docs
-	$(BIN)/pytest --doctest-modules fusion_integrations langchain_fusion llamaindex_fusion
+	$(BIN)/pytest --doctest-modules --ignore-glob="*/migrations/env.py" fusion_integrations langchain_fusion llamaindex_fusion

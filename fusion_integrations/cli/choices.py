@@ -17,6 +17,7 @@ __all__ = [
     "HeadName",
     "LabelName",
     "LogFormatName",
+    "OutcomeName",
     "PolicyName",
     "ReferenceOrderName",
     "RescoreName",
@@ -60,6 +61,9 @@ class ExplorationName(StrEnum):
     NONE = "none"
     EPSILON = "epsilon"
     THOMPSON = "thompson"
+
+
+OutcomeName = Literal["any", "answered", "failed"]
 
 
 class PolicyName(StrEnum):

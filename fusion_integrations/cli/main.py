@@ -16,7 +16,12 @@ from fusion_integrations.cli.demo import demo
 from fusion_integrations.cli.doctor import doctor
 from fusion_integrations.cli.evaluate import evaluate_router
 from fusion_integrations.cli.inspect import inspect
+from fusion_integrations.cli.logs_dedupe import dedupe
+from fusion_integrations.cli.logs_export import export
 from fusion_integrations.cli.logs_import import import_logs
+from fusion_integrations.cli.logs_migrate import migrate
+from fusion_integrations.cli.logs_prune import prune
+from fusion_integrations.cli.logs_split import split
 from fusion_integrations.cli.logs_stats import stats
 from fusion_integrations.cli.route import route
 from fusion_integrations.cli.score import score
@@ -40,7 +45,7 @@ def _group(help_text: str) -> typer.Typer:
 
 
 app = _group("Learn from multi-LLM logs which LLM should answer.")
-_logs = _group("Bring logs in, and look at them.")
+_logs = _group("Bring logs in, look at them, keep them in order, take them out.")
 _train = _group("Train on logs.")
 _evaluate = _group("Evaluate on held-out logs.")
 _benchmark = _group("Measure what learning is worth on logs of your own.")
@@ -52,6 +57,11 @@ app.command()(score)
 app.add_typer(_logs, name="logs")
 _logs.command("import")(import_logs)
 _logs.command()(stats)
+_logs.command()(export)
+_logs.command()(split)
+_logs.command()(dedupe)
+_logs.command()(prune)
+_logs.command()(migrate)
 app.add_typer(_train, name="train")
 _train.command("router")(train_router)
 _train.command("thoughts")(train_thoughts)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from fusion_integrations.logs.background_writer import BackgroundWriter, WriterStats
+from fusion_integrations.logs.duplicates import Duplicate
+from fusion_integrations.logs.export import export_logs
+from fusion_integrations.logs.filters import LogFilter
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.frame import LOG_SCHEMA, load_logs, records_from_frame, write_parquet
 from fusion_integrations.logs.importers import FORMATS, ColumnMapping, ImportReport, import_logs
@@ -14,8 +17,9 @@ from fusion_integrations.logs.schema import (
     collection_record_id,
     import_record_id,
 )
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask
-from fusion_integrations.logs.store import AddResult, LogStats, LogStore
+from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask, split_by_query
+from fusion_integrations.logs.store import LogStore
+from fusion_integrations.logs.store_counts import AddResult, LogStats
 
 __all__ = [
     "FORMATS",
@@ -24,7 +28,9 @@ __all__ = [
     "Assignment",
     "BackgroundWriter",
     "ColumnMapping",
+    "Duplicate",
     "ImportReport",
+    "LogFilter",
     "LogRecord",
     "LogStats",
     "LogStore",
@@ -33,6 +39,7 @@ __all__ = [
     "WriterStats",
     "collection_record_id",
     "duplicate_key",
+    "export_logs",
     "grouped_folds",
     "holdout_mask",
     "import_logs",
@@ -40,5 +47,6 @@ __all__ = [
     "load_logs",
     "log_fingerprint",
     "records_from_frame",
+    "split_by_query",
     "write_parquet",
 ]

@@ -6,18 +6,17 @@ Trainers and evaluation read this table, whether it comes from a store or from a
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from fusion_integrations.errors import LogSchemaError, LogStoreError
+from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.rows import LOG_SCHEMA, SCORE_COLUMNS
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.store import LogStore
+from fusion_integrations.logs.whole_file import whole_file
 
 __all__ = [
     "LOG_SCHEMA",
@@ -43,21 +42,8 @@ def write_parquet(frame: pl.DataFrame, path: str | Path) -> None:
         LogStoreError: If the file cannot be written; what was there before still is.
     """
     check_schema(frame.schema, label="the table")
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with unfinished.open("xb") as file:
-            frame.write_parquet(file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        message = (
-            f"'{target}' could not be written: {error}. Check the folder, its permissions and free space."
-        )
-        raise LogStoreError(message) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(path) as file:
+        frame.write_parquet(file, compression="zstd")
 
 
 def load_logs(location: str | Path) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from sqlalchemy import RowMapping
 
+from fusion_integrations.logs.filters import microseconds
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.tables import RECORDS
 from fusion_integrations.types import Message, canonical_json, query_text
@@ -99,7 +100,7 @@ def record_to_row(record: LogRecord) -> dict[str, object]:
     """Turn a record into a row of the table `records`."""
     row: dict[str, object] = {name: getattr(record, name) for name in _ROW_FIELDS}
     row["eligible"] = canonical_json(record.eligible)
-    row["created_at_us"] = (record.created_at - _EPOCH) // _MICROSECOND
+    row["created_at_us"] = microseconds(record.created_at)
     return row
 
 
@@ -123,7 +124,7 @@ def score_to_row(score: Score) -> dict[str, object]:
         "version": score.version,
         "value": score.value,
         "reason": score.reason,
-        "created_at_us": (score.created_at - _EPOCH) // _MICROSECOND,
+        "created_at_us": microseconds(score.created_at),
     }
 
 

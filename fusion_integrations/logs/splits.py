@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
 
-__all__ = ["duplicate_key", "grouped_folds", "holdout_mask"]
+__all__ = ["duplicate_key", "grouped_folds", "holdout_mask", "split_by_query"]
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SEPARATORS = re.compile(r"[\W_]+")
@@ -106,6 +107,28 @@ def holdout_mask(group_keys: Sequence[str], *, fraction: float, seed: int) -> np
             wanted -= sizes[key]
     held_out = held_out or {min(order, key=lambda key: sizes[key])}
     return np.array([key in held_out for key in group_keys], dtype=np.bool_)
+
+
+def split_by_query(frame: pl.DataFrame, *, fraction: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split logs so that near-duplicate queries stay together.
+
+    Args:
+        frame: A table in `LOG_SCHEMA`.
+        fraction: Share of the queries to hold out, between 0 and 1.
+        seed: Seed of the random choice.
+
+    Returns:
+        The records to train on, and those held out, each in the order of the table.
+
+    Raises:
+        InvalidPolicyError: If the fraction is not strictly between 0 and 1.
+        NotEnoughLogsError: If there are fewer than two groups of queries.
+    """
+    queries = frame.select("query_id", "query_text").unique("query_id", keep="first", maintain_order=True)
+    keys = [duplicate_key(text) for text in queries["query_text"]]
+    is_held_out = holdout_mask(keys, fraction=fraction, seed=seed)
+    in_test = pl.col("query_id").is_in(queries["query_id"].filter(pl.Series(is_held_out)).implode())
+    return frame.filter(~in_test), frame.filter(in_test)
 
 
 def _shuffled(keys: Counter[str], *, seed: int) -> list[str]:

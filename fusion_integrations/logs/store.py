@@ -6,8 +6,7 @@ One concrete class on SQLAlchemy Core, because logs outlive the code that wrote 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,6 +16,9 @@ from sqlalchemy import Column, Connection, RowMapping, Select, func, select
 
 from fusion_integrations.errors import LogSchemaError, LogStoreError
 from fusion_integrations.logs._database import Database
+from fusion_integrations.logs.duplicates import Duplicate, find_duplicates
+from fusion_integrations.logs.filters import LogFilter
+from fusion_integrations.logs.removal import remove_duplicates, remove_matching
 from fusion_integrations.logs.rows import (
     frame_from_rows,
     messages_to_json,
@@ -26,9 +28,10 @@ from fusion_integrations.logs.rows import (
     score_to_row,
 )
 from fusion_integrations.logs.schema import LogRecord, Score
+from fusion_integrations.logs.store_counts import AddResult, LogStats
 from fusion_integrations.logs.tables import QUERIES, RECORDS, SCORES
 
-__all__ = ["AddResult", "LogStats", "LogStore"]
+__all__ = ["LogStore"]
 
 _PAGE = 5_000  # rows held as Python objects at a time
 _IDS_PER_STATEMENT = 900  # below the fewest variables an SQLite build allows, 999
@@ -37,38 +40,7 @@ _T = TypeVar("_T")
 
 _RECORD_COLUMNS = [column for column in RECORDS.columns if column is not RECORDS.c.record_no]
 _RECORDS_WITH_MESSAGES = select(RECORDS, QUERIES.c.messages).join_from(RECORDS, QUERIES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AddResult:
-    """What became of the records handed to `LogStore.add`.
-
-    Attributes:
-        n_added: Records stored.
-        n_known: Records left out because the store, or the same call, had one of that id.
-    """
-
-    n_added: int
-    n_known: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogStats:
-    """The size of a log store.
-
-    Attributes:
-        n_records: Records, failed calls included.
-        n_failed: Records of failed calls.
-        n_queries: Different queries.
-        n_scores: Scores of all kinds, outdated ones included.
-        n_records_by_candidate: Records of each candidate id, most first.
-    """
-
-    n_records: int
-    n_failed: int
-    n_queries: int
-    n_scores: int
-    n_records_by_candidate: Mapping[str, int]
+_ALL = LogFilter()
 
 
 class LogStore:
@@ -107,8 +79,8 @@ class LogStore:
         """Open a log store, and make it if there is none.
 
         Args:
-            location: Path of an SQLite file on a local disk, an SQLAlchemy URL, or `":memory:"` for a store
-                that ends with this object.
+            location: Path of an SQLite file on a local disk, `postgresql://USER@HOST/DATABASE` (extra
+                `postgres`), or `":memory:"` for a store that ends with this object.
             create: Whether to make a missing store; False raises instead.
             busy_timeout_s: Seconds to wait while another process writes.
 
@@ -116,8 +88,9 @@ class LogStore:
             The open store; close it, or use it in a `with` statement.
 
         Raises:
-            LogStoreError: If there is no store of this release's version and none may be made, if something
+            LogStoreError: If there is no store of this release's revision and none may be made, if something
                 else lies there, or if it is damaged, locked or out of reach.
+            MissingDependencyError: If the driver for PostgreSQL is not installed.
             InvalidPolicyError: If the timeout is negative or not finite.
         """
         return cls(Database.open(location, create=create, busy_timeout_s=busy_timeout_s))
@@ -198,30 +171,58 @@ class LogStore:
                 found |= {row["record_id"]: self._decode(record_from_row, row) for row in rows}
         return found
 
-    def records(self) -> Iterator[LogRecord]:
-        """Yield all records in order of arrival; the store may be written to meanwhile."""
-        return self._pages(_RECORDS_WITH_MESSAGES, RECORDS.c.record_no, record_from_row)
+    def records(self, where: LogFilter = _ALL) -> Iterator[LogRecord]:
+        """Iterate over records in order of arrival; the store may be written to meanwhile.
+
+        Args:
+            where: Which; default: all.
+
+        Returns:
+            An iterator that holds some thousand records in memory at a time.
+        """
+        statement = _RECORDS_WITH_MESSAGES.where(where.condition())
+        return self._pages(statement, RECORDS.c.record_no, record_from_row)
 
     def scores(self) -> Iterator[Score]:
         """Yield all scores, outdated ones too, in order of arrival; the store may be written to meanwhile."""
         return self._pages(select(SCORES), SCORES.c.score_no, score_from_row)
 
-    def to_frame(self) -> pl.DataFrame:
-        """Return the whole store as of this moment as one table.
+    def scores_of(self, record_ids: Iterable[str]) -> dict[str, list[Score]]:
+        """Return the scores of those records, by record id, in order of arrival; without scores left out."""
+        found: dict[str, list[Score]] = {}
+        with self._database.read() as connection:
+            for ids in _id_chunks(set(record_ids)):
+                chosen = select(SCORES).where(SCORES.c.record_id.in_(ids)).order_by(SCORES.c.score_no)
+                for row in connection.execute(chosen).mappings():
+                    found.setdefault(row["record_id"], []).append(self._decode(score_from_row, row))
+        return found
+
+    def to_frame(self, where: LogFilter = _ALL) -> pl.DataFrame:
+        """Return the store as of this moment as one table.
+
+        Args:
+            where: Which records; default: all.
 
         Returns:
             A frame in `LOG_SCHEMA`, one row a record in order of arrival. `performance`, `judge_score` and
             `feedback` hold the latest score of that kind (of equal moments the last stored), null if none.
         """
-        records = select(*_RECORD_COLUMNS).order_by(RECORDS.c.record_no)
+        records = select(*_RECORD_COLUMNS).where(where.condition()).order_by(RECORDS.c.record_no)
         queries = select(QUERIES.c.query_id, QUERIES.c.messages)
         scores = select(SCORES.c.record_id, SCORES.c.kind, SCORES.c.value)
         scores = scores.order_by(SCORES.c.created_at_us, SCORES.c.score_no)
+        if not where.is_empty:
+            queries = queries.where(
+                QUERIES.c.query_id.in_(select(RECORDS.c.query_id).where(where.condition()))
+            )
+            scores = scores.where(
+                SCORES.c.record_id.in_(select(RECORDS.c.record_id).where(where.condition()))
+            )
         with self._database.read() as connection:
             return frame_from_rows(
-                records=connection.execute(records).partitions(_PAGE),
-                queries=connection.execute(queries).partitions(_PAGE),
-                scores=connection.execute(scores).partitions(_PAGE),
+                records=connection.execute(records.execution_options(yield_per=_PAGE)).partitions(),
+                queries=connection.execute(queries.execution_options(yield_per=_PAGE)).partitions(),
+                scores=connection.execute(scores.execution_options(yield_per=_PAGE)).partitions(),
             )
 
     def stats(self) -> LogStats:
@@ -240,6 +241,78 @@ class LogStore:
                 n_scores=connection.scalar(select(func.count(SCORES.c.score_no))) or 0,
                 n_records_by_candidate=counts,
             )
+
+    def count(self, where: LogFilter = _ALL) -> int:
+        """Count records.
+
+        Args:
+            where: Which; default: all.
+
+        Returns:
+            Their number.
+        """
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count(RECORDS.c.record_no)).where(where.condition())) or 0
+
+    def remove(self, where: LogFilter) -> int:
+        """Remove records, their scores, and queries that no other record is about; all or nothing.
+
+        What was removed may stay readable in the database's files until `compact`.
+
+        Args:
+            where: Which; at least one condition.
+
+        Returns:
+            How many records were removed.
+
+        Raises:
+            InvalidPolicyError: If the filter is empty: to remove everything, remove the database.
+            LogStoreError: If the database fails; nothing was removed.
+        """
+        with self._database.write() as connection:
+            return remove_matching(connection, where)
+
+    def compact(self) -> None:
+        """Give the space of removed records back, and leave nothing of their content in the database's files.
+
+        Raises:
+            LogStoreError: If others use the store at this moment, or the disk has no room for a copy of it.
+        """
+        self._database.compact()
+
+    def duplicates(self, *, within_s: float = 5.0) -> list[Duplicate]:
+        """Find calls that several sources reported: same query, candidate, sample, answer, and near in time.
+
+        Args:
+            within_s: Seconds that the sources' clocks may differ by, at most.
+
+        Returns:
+            Each superfluous record with the one to keep, which says more about the call.
+
+        Raises:
+            InvalidPolicyError: If `within_s` is negative or not finite.
+            LogStoreError: If the database fails.
+        """
+        with self._database.read() as connection:
+            return find_duplicates(connection, within_s=within_s)
+
+    def dedupe(self, *, within_s: float = 5.0) -> list[Duplicate]:
+        """Remove what `duplicates` finds; scores of a removed record go to the one that is kept.
+
+        Args:
+            within_s: Seconds that the sources' clocks may differ by, at most.
+
+        Returns:
+            What was removed, and what was kept for it.
+
+        Raises:
+            InvalidPolicyError: If `within_s` is negative or not finite.
+            LogStoreError: If the database fails; nothing was removed.
+        """
+        with self._database.write() as connection:
+            found = find_duplicates(connection, within_s=within_s)
+            remove_duplicates(connection, found)
+        return found
 
     def close(self) -> None:
         """Close the store; closing twice does no harm."""

@@ -5,19 +5,58 @@ Kept apart from the store so that the SQL schema, which outlives releases, can b
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, ForeignKey, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+)
+from sqlalchemy import Text as SqlText
+from sqlalchemy.types import TypeDecorator
 
-__all__ = ["METADATA", "QUERIES", "RECORDS", "SCHEMA_VERSION", "SCORES", "STORE_INFO"]
+__all__ = ["METADATA", "QUERIES", "RECORDS", "REVISION", "SCORES", "VERSION"]
 
-# Raise with every change below; a store of another version is refused, not guessed at.
-SCHEMA_VERSION = 1
+REVISION = "0002"
+"""Revision of the tables below, the newest in `migrations/versions`; every change here needs a new one."""
 
 METADATA = MetaData()
+
+
+class _TextWithNul(TypeDecorator[str]):
+    """Text for PostgreSQL, whose own cannot hold the character NUL, which LLMs do write."""
+
+    impl = SqlText
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Write NUL as an escape, and the escape character as another."""
+        del dialect
+        if value is None or not ("\0" in value or _ESCAPE in value):
+            return value
+        return value.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Read what `process_bind_param` wrote."""
+        del dialect
+        if value is None or _ESCAPE not in value:
+            return value
+        return value.replace(f"{_ESCAPE}0", "\0").replace(f"{_ESCAPE}1", _ESCAPE)
+
+
+_ESCAPE = "\x1a"  # the control character "substitute"
+Text = SqlText().with_variant(_TextWithNul(), "postgresql")
 
 # SQLite numbers rows by itself only in a column declared exactly INTEGER; elsewhere 64 bits are wanted.
 _Number = BigInteger().with_variant(Integer(), "sqlite")
 
-STORE_INFO = Table("store_info", METADATA, Column("schema_version", Integer, nullable=False))
+# Alembic's table under a name of ours, for the database may be home to other programs' migrations.
+VERSION = Table("fusion_logs_version", METADATA, Column("version_num", String(32), primary_key=True))
 
 # The messages of a query are stored once, however many candidates answered it.
 QUERIES = Table(
@@ -56,6 +95,7 @@ RECORDS = Table(
     Column("source", Text, nullable=False),
     Column("source_id", Text),
     Column("sample", BigInteger, nullable=False),
+    Index("records_by_query", "query_id"),
 )
 
 SCORES = Table(

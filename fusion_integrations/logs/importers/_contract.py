@@ -61,6 +61,7 @@ class GivenScore:
     Attributes:
         kind: What kind of score it is.
         scorer: Who gave it; empty means the source as a whole.
+        version: Version of the scorer, where the source says so.
         value: As the source has it; not checked yet.
         reason: Why, where the source says so.
         created_at: Moment of scoring; None means that of the import.
@@ -72,6 +73,7 @@ class GivenScore:
     kind: ScoreKind
     value: object
     scorer: str = ""
+    version: str = ""
     reason: str = ""
     created_at: datetime | None = None
     is_required: bool = False

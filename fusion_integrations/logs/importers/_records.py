@@ -127,7 +127,7 @@ class RecordMaker:
                 record_id=record.record_id,
                 kind=given.kind,
                 scorer=given.scorer or f"import:{self._source}",
-                version="",
+                version=given.version,
                 value=value,
                 reason=given.reason,
                 created_at=given.created_at or self._now,

@@ -1,19 +1,25 @@
-"""Records to test with: fixed ones, and Hypothesis strategies for any."""
+"""Records to test with, fixed ones and Hypothesis strategies for any, and a PostgreSQL server for them."""
 
+import itertools
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
 
 import fusion_integrations
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.types import Message
 
+_SCHEMA_NUMBERS = itertools.count()
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
@@ -116,3 +122,71 @@ def start_python() -> Callable[..., "subprocess.Popen[str]"]:
         )
 
     return start
+
+
+def _postgres_programs() -> Path | None:
+    """Find where Debian, or the PATH, keeps the programs of the newest PostgreSQL."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
+    on_path = shutil.which("initdb")
+    return found[-1] if found else Path(on_path).parent if on_path else None
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Start a PostgreSQL server on this machine, for this run alone."""
+    programs = _postgres_programs()
+    if programs is None:
+        message = "PostgreSQL is not installed: apt-get install postgresql"
+        (pytest.fail if "CI" in os.environ else pytest.skip)(message)
+    # The server refuses to run as root.
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        if as_user:
+            shutil.chown(folder, "postgres")
+        data = f"{folder}/data"
+
+        def run(program: str, *arguments: str) -> None:
+            command = [*as_user, str(programs / program), "-D", data, *arguments]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+        run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
+        options = f"-h 127.0.0.1 -p {port} -k {folder}"
+        run("pg_ctl", "start", "-w", "-l", f"{folder}/log", "-o", options)
+        try:
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        finally:
+            run("pg_ctl", "stop", "-m", "immediate", "-w")
+
+
+@pytest.fixture
+def new_postgres(postgres_url: str) -> Callable[[], str]:
+    """Make a schema of its own on the server and give its URL."""
+
+    def make() -> str:
+        schema = f"logs_{next(_SCHEMA_NUMBERS)}"
+        engine = create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+        engine.dispose()
+        return f"{postgres_url}?options=-csearch_path%3D{schema}"
+
+    return make
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_location(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Give places where there is no log store yet, of both kinds of database."""
+    if request.param == "postgresql":
+        make: Callable[[], str] = request.getfixturevalue("new_postgres")
+        return make
+    numbers = itertools.count()
+    return lambda: str(tmp_path / f"logs{next(numbers)}.sqlite")
+
+
+@pytest.fixture
+def location(new_location: Callable[[], str]) -> str:
+    """A place where there is no log store yet."""
+    return new_location()

@@ -84,24 +84,25 @@ def test_open_when_file_is_empty_then_makes_a_store_only_if_asked(path):
 
 
 def test_open_when_store_is_newer_then_names_both_versions_and_the_remedy(filled):
-    _run(filled, "UPDATE store_info SET schema_version = schema_version + 1")
+    _run(filled, "UPDATE fusion_logs_version SET version_num = '9999'")
 
-    with pytest.raises(LogStoreError, match=r"has schema version 2, this release reads version 1.*Upgrade"):
+    with pytest.raises(LogStoreError, match=r"has revision 9999, this release reads revision \d+. Upgrade"):
         LogStore.open(filled)
 
 
 def test_open_when_store_is_older_then_names_both_versions_and_the_remedy(filled):
-    _run(filled, "UPDATE store_info SET schema_version = schema_version - 1")
+    _run(filled, "UPDATE fusion_logs_version SET version_num = '0001'")
 
-    with pytest.raises(LogStoreError, match=r"has schema version 0, .* no migration. Export it to Parquet"):
+    with pytest.raises(
+        LogStoreError, match=r"has revision 0001, .* up to date: fusion logs migrate '.*sqlite'"
+    ):
         LogStore.open(filled)
 
 
-@pytest.mark.parametrize("change", ["DELETE FROM store_info", "UPDATE store_info SET schema_version = 'one'"])
-def test_open_when_schema_version_is_gone_then_says_damaged(filled, change):
-    _run(filled, change)
+def test_open_when_revision_is_gone_then_says_damaged(filled):
+    _run(filled, "DELETE FROM fusion_logs_version")
 
-    with pytest.raises(LogStoreError, match="is damaged: its schema version reads"):
+    with pytest.raises(LogStoreError, match="is damaged: its revision reads"):
         LogStore.open(filled)
 
 
@@ -136,6 +137,7 @@ def test_records_when_a_row_was_changed_into_nonsense_then_names_it(filled):
         ("nonsense://host/logs", "cannot live in 'nonsense'"),
         ("://", "cannot be parsed"),
         ("sqlite:///logs.sqlite?mode=ro", "has options"),
+        ("postgresql+asyncpg://host/logs", "use the driver psycopg, not 'postgresql\\+asyncpg'"),
     ],
 )
 def test_open_when_url_is_unusable_then_says_why(tmp_path, monkeypatch, location, reason):

@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask
+from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask, split_by_query
+from fusion_integrations.logs.store import LogStore
+from fusion_integrations.types import Message
 
 KEYS = st.lists(st.sampled_from("abcdefghijkl"), min_size=12, max_size=60)
 
@@ -131,3 +133,21 @@ def test_holdout_mask_when_fraction_is_out_of_range_then_raises(fraction):
 def test_holdout_mask_when_one_group_then_raises():
     with pytest.raises(NotEnoughLogsError, match="1 groups cannot be split"):
         holdout_mask(["a", "a"], fraction=0.5, seed=0)
+
+
+def test_split_by_query_when_queries_repeat_then_all_their_records_are_on_one_side(make_record):
+    def ask(number, candidate, text):
+        return make_record(number, candidate_id=candidate, messages=(Message(role="user", content=text),))
+
+    texts = ["What is 1 + 1?", "What is 2 + 5?", "Name a fish.", "Name a bird."]
+    with LogStore.open(":memory:") as store:
+        store.add([ask(2 * i + j, who, text) for i, text in enumerate(texts) for j, who in enumerate("ab")])
+        frame = store.to_frame()
+
+    train, test = split_by_query(frame, fraction=0.5, seed=0)
+
+    assert sorted([*train["record_id"], *test["record_id"]]) == [f"r{i}" for i in range(8)]
+    sides = [{duplicate_key(text) for text in part["query_text"]} for part in (train, test)]
+    assert not sides[0] & sides[1]
+    assert test["query_id"].n_unique() == 2
+    assert train.schema == test.schema == frame.schema

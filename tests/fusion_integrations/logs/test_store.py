@@ -2,37 +2,38 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusion_integrations.errors import LogSchemaError, LogStoreError
 from fusion_integrations.logs.frame import LOG_SCHEMA
-from fusion_integrations.logs.store import AddResult, LogStats, LogStore
+from fusion_integrations.logs.store import LogStore
+from fusion_integrations.logs.store_counts import AddResult, LogStats
 from fusion_integrations.types import Message, query_text
 
 
 @pytest.fixture
-def store():
-    with LogStore.open(":memory:") as opened:
+def store(location):
+    with LogStore.open(location) as opened:
         yield opened
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_records_when_stored_then_come_back_equal_and_in_order(any_record, data):
+def test_records_when_stored_then_come_back_equal_and_in_order(new_location, any_record, data):
     records = data.draw(st.lists(any_record, max_size=5, unique_by=lambda record: record.record_id))
-    with LogStore.open(":memory:") as store:
+    with LogStore.open(new_location()) as store:
         store.add(records)
 
         assert list(store.records()) == records
         assert store.get(record.record_id for record in records) == {r.record_id: r for r in records}
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_frame_when_records_are_stored_then_holds_their_fields(any_record, data):
+def test_frame_when_records_are_stored_then_holds_their_fields(new_location, any_record, data):
     records = data.draw(st.lists(any_record, max_size=5, unique_by=lambda record: record.record_id))
-    with LogStore.open(":memory:") as store:
+    with LogStore.open(new_location()) as store:
         store.add(records)
         frame = store.to_frame()
 
@@ -146,7 +147,7 @@ def test_add_scores_when_moments_are_equal_then_the_last_stored_counts(store, ma
 def test_add_scores_when_a_record_is_unknown_then_stores_none_and_names_it(store, make_record, make_score):
     store.add([make_record(0)])
 
-    with pytest.raises(LogSchemaError, match=r"not in log store ':memory:': 'a', 'b', 'c' and 1 more"):
+    with pytest.raises(LogSchemaError, match=r"not in log store '.*': 'a', 'b', 'c' and 1 more"):
         store.add_scores([make_score(name) for name in ("r0", "a", "b", "c", "d")])
 
     assert list(store.scores()) == []
@@ -179,14 +180,19 @@ def test_store_when_empty_then_frame_and_stats_are_empty(store):
     assert store.known([]) == set()
 
 
-def test_store_when_closed_and_opened_again_then_holds_what_was_added(tmp_path, make_record, make_score):
-    path = tmp_path / "logs.sqlite"
-    with LogStore.open(path) as store:
+def test_store_when_closed_and_opened_again_then_holds_what_was_added(location, make_record, make_score):
+    with LogStore.open(location) as store:
         store.add([make_record(0)], [make_score()])
 
-    with LogStore.open(path, create=False) as store:
+    with LogStore.open(location, create=False) as store:
         assert list(store.records()) == [make_record(0)]
         assert list(store.scores()) == [make_score()]
+
+
+def test_store_when_closed_then_is_one_file(tmp_path, make_record):
+    with LogStore.open(tmp_path / "logs.sqlite") as store:
+        store.add([make_record(0)])
+
     assert [file.name for file in tmp_path.iterdir()] == ["logs.sqlite"]
 
 
@@ -207,10 +213,9 @@ def test_store_when_the_path_has_special_characters_then_works(tmp_path, make_re
     assert path.is_file()
 
 
-@pytest.mark.parametrize("location", [":memory:", "logs.sqlite"])
-def test_store_when_used_by_threads_then_keeps_every_record(tmp_path, monkeypatch, make_record, location):
-    monkeypatch.chdir(tmp_path)
-    with LogStore.open(location) as store, ThreadPoolExecutor(8) as pool:
+@pytest.mark.parametrize("is_in_memory", [True, False])
+def test_store_when_used_by_threads_then_keeps_every_record(make_record, location, is_in_memory):
+    with LogStore.open(":memory:" if is_in_memory else location) as store, ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda i: store.add([make_record(i % 20)]), range(40)))
 
         assert sum(result.n_added for result in results) == 20

@@ -1,8 +1,7 @@
 """Several processes on one store, and processes that die: what was acknowledged is there, once."""
 
-import random
-import subprocess
-from contextlib import suppress
+import json
+import signal
 
 import pytest
 
@@ -36,8 +35,8 @@ with LogStore.open(path) as store:
 """
 
 
-def _start(start_python, path, prefix, n_batches):
-    process = start_python(WRITER, path, prefix, n_batches, BATCH)
+def _start(start_python, location, prefix, n_batches):
+    process = start_python(WRITER, location, prefix, n_batches, BATCH)
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     return process
 
@@ -46,10 +45,9 @@ def _ids(prefix, batches):
     return {f"{prefix}-{batch}-{i}" for batch in batches for i in range(BATCH)}
 
 
-def test_store_when_processes_make_and_fill_it_at_once_then_holds_exactly_the_union(tmp_path, start_python):
-    path = tmp_path / "logs.sqlite"
+def test_store_when_processes_make_and_fill_it_at_once_then_holds_exactly_the_union(location, start_python):
     # Two write the same records, one others, and all make the store.
-    writers = [_start(start_python, path, prefix, 20) for prefix in ("same", "same", "other")]
+    writers = [_start(start_python, location, prefix, 20) for prefix in ("same", "same", "other")]
     for writer in writers:
         writer.stdin.write("go\n")
         writer.stdin.flush()
@@ -60,40 +58,89 @@ def test_store_when_processes_make_and_fill_it_at_once_then_holds_exactly_the_un
     added = [sum(int(line.split()[1]) for line in output.splitlines()) for output, _ in outputs]
     assert added[0] + added[1] == 20 * BATCH
     assert added[2] == 20 * BATCH
-    with LogStore.open(path, create=False) as store:
+    with LogStore.open(location, create=False) as store:
         records = [record.record_id for record in store.records()]
         scores = [score.record_id for score in store.scores()]
     assert len(records) == len(scores) == 2 * 20 * BATCH
     assert set(records) == set(scores) == _ids("same", range(20)) | _ids("other", range(20))
 
 
+# Forking from a process that has everything imported makes a writer in no time; the kills are as real.
+KILLER = """
+import json, os, random, signal, sys, time
+from datetime import UTC, datetime
+from fusion_integrations.logs.schema import LogRecord, Score
+from fusion_integrations.logs.store import LogStore
+
+location, n_rounds, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+now = datetime.now(UTC)
+
+
+def write(round_number, acknowledge):
+    with LogStore.open(location) as store:
+        for batch in range(100_000):
+            ids = [f"{round_number}-{batch}-{i}" for i in range(size)]
+            records = [
+                LogRecord(record_id=id, messages=[{"role": "user", "content": f"Question {i}"}],
+                          candidate_id="m", response="an answer " * 20, created_at=now, source="test")
+                for i, id in enumerate(ids)
+            ]
+            scores = [
+                Score(record_id=id, kind="judge", scorer="s", version="", value=1, created_at=now)
+                for id in ids
+            ]
+            store.add(records, scores)
+            os.write(acknowledge, b".")
+
+
+chance = random.Random(0)
+with LogStore.open(location):
+    pass
+for round_number in range(n_rounds):
+    reading, writing = os.pipe()
+    writer = os.fork()
+    if not writer:
+        os.close(reading)
+        try:
+            write(round_number, writing)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    time.sleep(chance.uniform(0, 0.15))
+    os.kill(writer, signal.SIGKILL)
+    _, status = os.waitpid(writer, 0)
+    acknowledged = b""
+    while part := os.read(reading, 65536):
+        acknowledged += part
+    os.close(reading)
+    with LogStore.open(location, create=False) as store:
+        found = {
+            "signal": os.WTERMSIG(status),
+            "n_acknowledged": len(acknowledged),
+            "records": store.to_frame()["record_id"].to_list(),
+            "n_unscored": store.to_frame()["judge_score"].null_count(),
+            "n_scores": store.stats().n_scores,
+        }
+    print(json.dumps(found), flush=True)
+"""
+
+
 @pytest.mark.slow
-def test_store_when_writers_are_killed_then_every_acknowledged_batch_is_there_once(tmp_path, start_python):
-    path = tmp_path / "logs.sqlite"
-    chance = random.Random(0)  # noqa: S311
-    expected: set[str] = set()
-    for round_number in range(10):
-        prefix = f"round{round_number}"
-        writer = _start(start_python, path, prefix, 100_000)
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-        lines = [writer.stdout.readline() for _ in range(chance.randrange(12))]
-        with suppress(subprocess.TimeoutExpired):
-            writer.wait(timeout=chance.uniform(0, 0.02))
-        writer.kill()
-        rest, errors = writer.communicate()
-        acknowledged = [line for line in [*lines, *rest.splitlines(keepends=True)] if line.endswith("\n")]
-        assert errors == ""
+def test_store_when_writers_are_killed_then_every_acknowledged_batch_is_there_once(location, start_python):
+    killer = start_python(KILLER, location, 50, BATCH)
+    output, errors = killer.communicate()
+    assert errors == ""
+    rounds = [json.loads(line) for line in output.splitlines()]
 
-        with LogStore.open(path) as store:
-            records = [record.record_id for record in store.records()]
-            scores = [score.record_id for score in store.scores()]
-
+    expected: list[str] = []
+    for number, found in enumerate(rounds):
+        assert found["signal"] == signal.SIGKILL
+        n_whole, rest = divmod(len(found["records"]) - len(expected), BATCH)
         # The batch in flight may be there without its acknowledgement, but whole.
-        complete, in_flight = _ids(prefix, range(len(acknowledged))), _ids(prefix, [len(acknowledged)])
-        expected |= complete
-        if in_flight & set(records):
-            expected |= in_flight
-        assert set(records) == expected
-        assert len(records) == len(expected)
-        assert records == scores
+        assert rest == 0
+        assert n_whole in (found["n_acknowledged"], found["n_acknowledged"] + 1)
+        expected += [f"{number}-{batch}-{i}" for batch in range(n_whole) for i in range(BATCH)]
+        assert found["records"] == expected
+        assert (found["n_unscored"], found["n_scores"]) == (0, len(expected))
+    assert len(rounds) == 50
+    assert len(expected) > 50 * BATCH  # they did write

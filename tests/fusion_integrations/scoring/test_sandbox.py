@@ -172,7 +172,7 @@ except RuntimeError as error:
     raise
 """
     result = attempt(code, mechanism)
-    # Memory ends it; where a thread gets no memory for its own start, whoever waits for that start runs out of time.
+    # Memory ends it; whoever then waits for the start of a thread that got none runs out of time.
     assert result.outcome in ("failed", "killed", "out of time")
     assert launchers() == []
 

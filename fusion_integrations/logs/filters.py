@@ -1,0 +1,86 @@
+"""Which records of a store are meant: to export them, or to remove them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import Literal, get_args
+
+from sqlalchemy import ColumnElement, and_, true
+
+from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.logs.tables import RECORDS
+
+__all__ = ["LogFilter", "Outcome", "microseconds"]
+
+Outcome = Literal["any", "answered", "failed"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def microseconds(moment: datetime) -> int:
+    """Count the microseconds from 1970 UTC to a moment; exact, negative before."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFilter:
+    """Records that meet every condition; without any, all records.
+
+    Args:
+        since: First moment of the call, with its time zone.
+        until: Moment before which the call was made, with its time zone.
+        sources: Sources, one of which the record has.
+        tasks: Tasks, one of which it has.
+        candidates: Candidate ids, one of which answered.
+        sessions: Sessions, to one of which it belongs.
+        outcome: Whether the call was answered or failed.
+
+    Raises:
+        InvalidPolicyError: If a moment has no time zone, or the outcome is unknown.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    sources: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    outcome: Outcome = "any"
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            moment = getattr(self, name)
+            if moment is not None and moment.tzinfo is None:
+                raise InvalidPolicyError(
+                    f"{name} needs a time zone, got {moment.isoformat()}. Add one, or Z."
+                )
+        if self.outcome not in get_args(Outcome):
+            known = ", ".join(get_args(Outcome))
+            raise InvalidPolicyError(f"outcome must be one of {known}, got '{self.outcome}'.")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it lets every record through."""
+        return all(getattr(self, field.name) == field.default for field in fields(self))
+
+    def condition(self) -> ColumnElement[bool]:
+        """Say it in SQL, on the columns of `records`."""
+        conditions: list[ColumnElement[bool]] = []
+        if self.since is not None:
+            conditions.append(RECORDS.c.created_at_us >= microseconds(self.since))
+        if self.until is not None:
+            conditions.append(RECORDS.c.created_at_us < microseconds(self.until))
+        for column, wanted in (
+            (RECORDS.c.source, self.sources),
+            (RECORDS.c.task, self.tasks),
+            (RECORDS.c.candidate_id, self.candidates),
+            (RECORDS.c.session_id, self.sessions),
+        ):
+            if wanted:
+                conditions.append(column.in_(wanted))
+        if self.outcome != "any":
+            conditions.append(
+                RECORDS.c.error.is_not(None) if self.outcome == "failed" else RECORDS.c.error.is_(None)
+            )
+        return and_(true(), *conditions)
