@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -94,6 +95,12 @@ def query_text(messages: Sequence[Message]) -> str:
     return "\n\n".join([turns[last].content.strip(), *earlier])
 
 
+# Logs hold the same question next to itself, once for every candidate.
+@lru_cache(maxsize=64)
+def _query_id(messages: tuple[Message, ...]) -> str:
+    return fingerprint([[message.role, message.content] for message in messages])
+
+
 @dataclass(frozen=True, kw_only=True)
 class Query:
     """A question to answer, and what is known about its right answer.
@@ -135,7 +142,7 @@ class Query:
     @property
     def query_id(self) -> str:
         """Hash of the original messages: equal conversations are one query, whoever logged them."""
-        return fingerprint([[message.role, message.content] for message in self.messages])
+        return _query_id(self.messages)
 
 
 @dataclass(frozen=True, kw_only=True)

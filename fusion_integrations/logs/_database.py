@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from fusion_integrations.logs._revisions import check_revision, create_tables, r
 from fusion_integrations.logs._sqlite import (
     MEMORY,
     compact_sqlite,
+    insert_many_sqlite,
     prepare_file,
     sqlite_advice,
     sqlite_engine,
@@ -114,6 +115,19 @@ class Database:
         if self._engine.dialect.name == "sqlite":
             return sqlite.insert(table).on_conflict_do_nothing()
         return postgresql.insert(table).on_conflict_do_nothing()
+
+    def insert_many(self, connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+        """Insert rows, at least one, that all have the same columns.
+
+        Args:
+            connection: A transaction that may write.
+            table: Where to.
+            rows: Values by column.
+        """
+        if self._engine.dialect.name == "sqlite":
+            insert_many_sqlite(connection, table, rows)
+        else:
+            connection.execute(table.insert(), rows)
 
     def close(self) -> None:
         """Close all connections; closing twice does no harm."""

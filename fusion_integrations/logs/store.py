@@ -6,7 +6,7 @@ One concrete class on SQLAlchemy Core, because logs outlive the code that wrote 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -122,17 +122,21 @@ class LogStore:
         )
         if not by_id:
             return AddResult(n_added=0, n_known=0)
+        # Rows are made before the transaction, for others wait for it; known ones are looked up within, where
+        # nobody else writes.
+        record_rows = {record_id: record_to_row(record) for record_id, record in by_id.items()}
         queries = {record.query_id: record.messages for record in by_id.values()}
         query_rows = [
             {"query_id": key, "messages": messages_to_json(value)} for key, value in queries.items()
         ]
-        record_rows = [record_to_row(record) for record in by_id.values()]
-        insert_records = self._database.insert_new(RECORDS).returning(RECORDS.c.record_id)
         with self._database.write() as connection:
-            connection.execute(self._database.insert_new(QUERIES), query_rows)
-            added = set(connection.scalars(insert_records, record_rows))
-            _insert_scores(connection, [score for score in scores if score.record_id in added])
-        return AddResult(n_added=len(added), n_known=len(given) - len(added))
+            for record_id in _known(connection, by_id):
+                del record_rows[record_id]
+            if record_rows:
+                connection.execute(self._database.insert_new(QUERIES), query_rows)
+                self._database.insert_many(connection, RECORDS, list(record_rows.values()))
+                self._insert_scores(connection, [each for each in scores if each.record_id in record_rows])
+        return AddResult(n_added=len(record_rows), n_known=len(given) - len(record_rows))
 
     def add_scores(self, scores: Iterable[Score]) -> int:
         """Score stored records; earlier scores stay, the latest of a kind counts.
@@ -152,7 +156,7 @@ class LogStore:
         if ids:
             with self._database.write() as connection:
                 _refuse_unknown(ids - _known(connection, ids), place=f"log store '{self._database.label}'")
-                _insert_scores(connection, scores)
+                self._insert_scores(connection, scores)
         return len(scores)
 
     def known(self, record_ids: Iterable[str]) -> set[str]:
@@ -328,6 +332,10 @@ class LogStore:
         """Close the store."""
         self.close()
 
+    def _insert_scores(self, connection: Connection, scores: list[Score]) -> None:
+        if scores:
+            self._database.insert_many(connection, SCORES, [score_to_row(score) for score in scores])
+
     def _pages(
         self, statement: Select[Any], number: Column[int], decode: Callable[[RowMapping], _T]
     ) -> Iterator[_T]:
@@ -354,19 +362,14 @@ class LogStore:
             raise LogStoreError(message) from error
 
 
-def _insert_scores(connection: Connection, scores: list[Score]) -> None:
-    if scores:
-        connection.execute(SCORES.insert(), [score_to_row(score) for score in scores])
-
-
-def _known(connection: Connection, ids: set[str]) -> set[str]:
+def _known(connection: Connection, ids: Collection[str]) -> set[str]:
     found: set[str] = set()
     for chunk in _id_chunks(ids):
         found.update(connection.scalars(select(RECORDS.c.record_id).where(RECORDS.c.record_id.in_(chunk))))
     return found
 
 
-def _id_chunks(ids: set[str]) -> Iterator[list[str]]:
+def _id_chunks(ids: Collection[str]) -> Iterator[list[str]]:
     ordered = sorted(ids)
     for start in range(0, len(ordered), _IDS_PER_STATEMENT):
         yield ordered[start : start + _IDS_PER_STATEMENT]
