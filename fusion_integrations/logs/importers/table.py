@@ -83,7 +83,9 @@ def _is_missing(value: object) -> bool:
 def _messages(values: Mapping[str, Any]) -> Any:
     if "query" in values:
         return [{"role": "user", "content": values["query"]}]
-    messages = values.get("messages")
+    if "messages" not in values:
+        raise ValueError("the column of the query is empty")
+    messages = values["messages"]
     return json.loads(messages) if isinstance(messages, str) else messages
 
 
