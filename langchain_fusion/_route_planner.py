@@ -117,7 +117,7 @@ class RoutePlanner:
         if not begun:
             return plan
         others = [
-            ranked if ranked.excluded else replace(ranked, reward=None, excluded="another one has begun")
+            ranked if ranked.excluded else ranked._replace(reward=None, excluded="another one has begun")
             for ranked in plan.decision.ranking
             if ranked not in begun
         ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,9 +21,8 @@ __all__ = ["Choice", "DecisionBasis", "RankedCandidate", "RouteDecision", "choos
 _Z_95 = 1.96  # half of a normal distribution's 95% interval, in standard errors
 
 
-@dataclass(frozen=True, kw_only=True)
-class RankedCandidate:
-    """One candidate as a decision saw it.
+class RankedCandidate(NamedTuple):
+    """One candidate as a decision saw it; a tuple, because a decision makes one for every candidate.
 
     Attributes:
         candidate_id: Who.
@@ -96,7 +95,7 @@ class RouteDecision:
             "propensity": self.propensity,
             "policy": self.policy_fingerprint,
             "artifact": self.artifact,
-            "ranking": [asdict(ranked) for ranked in self.ranking],
+            "ranking": [ranked._asdict() for ranked in self.ranking],
         }
 
 
@@ -186,35 +185,34 @@ def _ranking(
     performance, se = prediction.performance[row], prediction.performance_se[row]
     half = _Z_95 * se_scale * se
     latency = prediction.logged_latency_s
+    order = np.argsort(-choice.rewards[row], kind="stable")
     # Lists, because reading NumPy's numbers one by one takes longer than deciding.
     columns = zip(
-        [candidate.id for candidate in prediction.candidates],
-        performance.tolist(),
-        se.tolist(),
-        (performance - half).clip(0.0, 1.0).tolist(),
-        (performance + half).clip(0.0, 1.0).tolist(),
-        choice.cost_usd[row].tolist(),
-        [math.nan] * len(performance) if latency is None else latency[row].tolist(),
-        choice.rewards[row].tolist(),
-        choice.excluded[row].tolist(),
+        [prediction.candidates[column].id for column in order.tolist()],
+        performance[order].tolist(),
+        se[order].tolist(),
+        np.clip(performance - half, 0.0, 1.0)[order].tolist(),
+        np.clip(performance + half, 0.0, 1.0)[order].tolist(),
+        choice.cost_usd[row, order].tolist(),
+        [math.nan] * len(performance) if latency is None else latency[row, order].tolist(),
+        choice.rewards[row, order].tolist(),
+        choice.excluded[row, order].tolist(),
         strict=True,
     )
-    ranked = [
+    return tuple(
         RankedCandidate(
-            candidate_id=name,
-            performance=expected,
-            performance_se=error,
-            performance_low=low,
-            performance_high=high,
-            cost_usd=_or_none(cost),
-            latency_s=_or_none(seconds),
-            reward=None if excluded else worth,
-            excluded=excluded or None,
+            name,
+            expected,
+            error,
+            low,
+            high,
+            None if cost != cost else cost,  # noqa: PLR0124 - NaN: this is the quickest way to tell
+            None if seconds != seconds else seconds,  # noqa: PLR0124
+            None if excluded else worth,
+            excluded or None,
         )
         for name, expected, error, low, high, cost, seconds, worth, excluded in columns
-    ]
-    order = np.argsort(-choice.rewards[row], kind="stable").tolist()
-    return tuple(ranked[column] for column in order)
+    )
 
 
 def _or_none(value: float) -> float | None:

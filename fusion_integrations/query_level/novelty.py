@@ -43,7 +43,7 @@ class NoveltyDetector:
     def distance(self, features: FloatArray) -> FloatArray:
         """Give (n,) distances of (n, d) features from the logged queries."""
         scaled = (features - self.center) / self.scale
-        squared = np.einsum("nd,nd->n", scaled @ self.quadratic, scaled)
+        squared = ((scaled @ self.quadratic) * scaled).sum(axis=1)
         distance: FloatArray = squared + (scaled @ self.linear + self.offset).min(axis=1)
         return distance
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from fusion_integrations.query_level.heads import (
     restore_embedding,
     restore_head,
 )
+from fusion_integrations.query_level.heads.packed_stack import PackedStack
 from fusion_integrations.query_level.novelty import NoveltyDetector
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.text_features import TEXT_FEATURES_VERSION
@@ -51,6 +53,10 @@ class RouterWeights:
     pool: CandidatePool | None = None
     embedding: TunedEmbedding | None = None
 
+    @cached_property
+    def _packed(self) -> PackedStack | None:
+        return PackedStack.of(self.members)
+
     def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
         """Predict for n queries.
 
@@ -68,7 +74,10 @@ class RouterWeights:
         """Predict the b columns that the heads were trained for, whoever is a candidate now."""
         usage = self.usage.predict(texts, features)
         read = features if self.embedding is None else self.embedding.replace_embedding(texts, features)
-        members = np.stack([member.predict(read) for member in self.members])
+        packed = self._packed
+        members = (
+            np.stack([m.predict(read) for m in self.members]) if packed is None else packed.predict(read)
+        )
         return Prediction(
             candidates=self.candidates,
             performance_members=np.clip(members, 0.0, 1.0),

@@ -19,10 +19,11 @@ from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs, 
 from fusion_integrations.query_level.heads.cluster import ClusterHead, ClusterHeadConfig, fit_cluster_head
 from fusion_integrations.query_level.heads.scaling import FeatureScaling
 
-__all__ = ["ExpertsHead", "ExpertsHeadConfig", "fit_experts_head"]
+__all__ = ["MIN_SHARE", "ExpertsHead", "ExpertsHeadConfig", "fit_experts_head"]
 
 _MAX_QUERIES = 5_000  # a task
-_MIN_SHARE = 1e-3
+MIN_SHARE = 1e-3
+"""Share of a group in a query from which its expert is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,7 @@ class ExpertsHead:
         shares = self.groups.memberships(features)
         predicted = shares @ (self.groups.means + self.bias)
         # Most queries are of one or two groups. Tiny shares count for none, whatever else is in the batch.
-        shares[shares < _MIN_SHARE] = 0.0
+        shares[shares < MIN_SHARE] = 0.0
         for group in np.flatnonzero(shares.any(axis=0)):
             predicted += shares[:, group, None] * (features @ self.weights[group])
         return predicted

@@ -1,0 +1,120 @@
+"""All members of a router's default stack at once, in a handful of matrix products.
+
+Deciding on one query is many small steps, each of which costs NumPy more to begin than to do; members in turn
+take several times as long. The arithmetic is that of `StackHead`, with its weights multiplied out beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.heads.base import FittedHead
+from fusion_integrations.query_level.heads.cluster import ClusterHead
+from fusion_integrations.query_level.heads.experts import MIN_SHARE, ExpertsHead
+from fusion_integrations.query_level.heads.linear import LinearHead
+from fusion_integrations.query_level.heads.logistic import logistic
+from fusion_integrations.query_level.heads.stack import StackHead
+
+__all__ = ["PackedStack"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedStack:
+    """m members whose base is `cluster` and whose corrections are `experts` and a logistic `linear`.
+
+    Attributes:
+        group_weights: (d, m * g) linear scores of the g groups in every member.
+        group_bias: (m, 1, g).
+        offset: (m, 1, t) of the prediction.
+        values: (m, g, t) what a group adds.
+        expert_weights: (g, d, m * t) what its expert adds, a feature.
+        linear_weights: (d, m * t) of the logistic regression.
+        linear_bias: (m * t,).
+        deviation_weights: (m, 1, 1) of what the regression predicts for a candidate.
+        level_weights: (m, 1, 1) of its mean over the candidates, besides.
+    """
+
+    group_weights: FloatArray
+    group_bias: FloatArray
+    offset: FloatArray
+    values: FloatArray
+    expert_weights: FloatArray
+    linear_weights: FloatArray
+    linear_bias: FloatArray
+    deviation_weights: FloatArray
+    level_weights: FloatArray
+
+    @classmethod
+    def of(cls, members: Sequence[FittedHead]) -> PackedStack | None:
+        """Pack members; None if they are others than these, or differ in shape."""
+        unpacked = [parts for member in members if (parts := _unpack(member)) is not None]
+        if not members or len(unpacked) < len(members):
+            return None
+        if len({(base.weights.shape, experts.weights.shape) for _, base, experts, _ in unpacked}) > 1:
+            return None
+        offsets, values, expert_weights, deviations, levels = [], [], [], [], []
+        for stack, base, experts, _ in unpacked:
+            # The order of the components: the base, then the corrections by name.
+            d_base, d_experts, d_linear = stack.deviation_weights
+            l_base, l_experts, l_linear = stack.level_weights - stack.deviation_weights
+            offsets.append(stack.means - _weighed(stack.means, d_base, l_base))
+            values.append(
+                _weighed(base.means, d_base - d_experts - d_linear, l_base - l_experts - l_linear)
+                + _weighed(experts.groups.means + experts.bias, d_experts, l_experts)
+            )
+            expert_weights.append(_weighed(experts.weights, d_experts, l_experts))
+            deviations.append(d_linear)
+            levels.append(l_linear)
+        return cls(
+            group_weights=np.concatenate([base.weights for _, base, _, _ in unpacked], axis=1),
+            group_bias=np.stack([base.bias for _, base, _, _ in unpacked])[:, None],
+            offset=np.stack(offsets)[:, None],
+            values=np.stack(values),
+            expert_weights=np.concatenate(expert_weights, axis=2),
+            linear_weights=np.concatenate([linear.weights for _, _, _, linear in unpacked], axis=1),
+            linear_bias=np.concatenate([linear.bias for _, _, _, linear in unpacked]),
+            deviation_weights=np.array(deviations, dtype=np.float32)[:, None, None],
+            level_weights=np.array(levels, dtype=np.float32)[:, None, None],
+        )
+
+    def predict(self, features: FloatArray) -> FloatArray:
+        """Predict (m, n, t) values from (n, d) features."""
+        scores = self._by_member(features @ self.group_weights) + self.group_bias
+        shares = np.exp(scores - scores.max(axis=2, keepdims=True))
+        shares /= shares.sum(axis=2, keepdims=True)
+        predicted: FloatArray = shares @ self.values + self.offset
+        shares[shares < MIN_SHARE] = 0.0
+        for group in np.flatnonzero(shares.any(axis=(0, 1))):
+            predicted += shares[:, :, group, None] * self._by_member(features @ self.expert_weights[group])
+        regression = logistic(self._by_member(features @ self.linear_weights + self.linear_bias))
+        predicted += self.deviation_weights * regression
+        predicted += self.level_weights * regression.mean(axis=2, keepdims=True)
+        return predicted
+
+    def _by_member(self, values: FloatArray) -> FloatArray:
+        """Turn (n, m * x) into (m, n, x)."""
+        return values.reshape(len(values), len(self.offset), -1).transpose(1, 0, 2)
+
+
+def _unpack(member: FittedHead) -> tuple[StackHead, ClusterHead, ExpertsHead, LinearHead] | None:
+    if not isinstance(member, StackHead) or list(member.components) != ["cluster", "experts", "linear"]:
+        return None
+    base, experts, linear = member.components.values()
+    if not (
+        isinstance(base, ClusterHead) and isinstance(experts, ExpertsHead) and isinstance(linear, LinearHead)
+    ):
+        return None
+    same_groups = np.array_equal(base.weights, experts.groups.weights) and np.array_equal(
+        base.bias, experts.groups.bias
+    )
+    return (member, base, experts, linear) if same_groups and linear.is_logistic[0] else None
+
+
+def _weighed(values: FloatArray, deviation_weight: np.float32, level_weight: np.float32) -> FloatArray:
+    """Weigh the values, and their mean over the last axis, the candidates, besides."""
+    weighed: FloatArray = deviation_weight * values + level_weight * values.mean(axis=-1, keepdims=True)
+    return weighed
