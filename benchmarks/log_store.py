@@ -43,7 +43,28 @@ COLUMNS = ColumnMapping(
     output_tokens="tokens",
     created_at="at",
 )
-WORDS = ["of", "and", "to", "in", "is", "for", "with", "as", "by", "at", "from", "that", "this", "are", "was", "model", "answer", "question", "city", "river"]
+WORDS = [
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "for",
+    "with",
+    "as",
+    "by",
+    "at",
+    "from",
+    "that",
+    "this",
+    "are",
+    "was",
+    "model",
+    "answer",
+    "question",
+    "city",
+    "river",
+]
 
 
 def write_table(path: Path, *, n_rows: int) -> None:

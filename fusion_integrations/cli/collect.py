@@ -60,9 +60,10 @@ def collect(
     The word demo stands for all queries of the demo and its LLMs as they come; demo-levels for its LLM with
     thought templates and its student, and for the queries that these were not made from.
     """
-    to_go_on = f"Interrupted. All finished batches are in '{store}'; run the same command again to go on."
+    to_go_on = "Interrupted. All finished batches are stored; run the same command again to go on."
     with terminal(as_json=as_json, debug=debug, if_interrupted=to_go_on) as place:
         from fusion_integrations.cli.inputs import read_candidates, read_queries
+        from fusion_integrations.logs.location import store_label
         from fusion_integrations.logs.store import LogStore
 
         asked = read_queries(queries)[:limit]
@@ -85,10 +86,11 @@ def collect(
                     return
                 report = collector.collect(asked)
             failures = _last_failures(log_store, name) if report.n_failed else {}
+            label = store_label(store)
         if report.n_failed and not report.n_done:
             raise CandidateCallError(f"All {report.n_failed} calls failed. {_describe(failures)}")
-        document = {"store": store, "collection": name, **asdict(report), "last_failures": failures}
-        place.show(document, *_lines(report, store=store, name=name, failures=failures))
+        document = {"store": label, "collection": name, **asdict(report), "last_failures": failures}
+        place.show(document, *_lines(report, store=label, name=name, failures=failures))
 
 
 def _collector(

@@ -68,10 +68,10 @@ def log_filter(
     return LogFilter(
         since=_moment("--since", since),
         until=_moment("--until", until),
-        sources=tuple(source or ()),
-        tasks=tuple(task or ()),
-        candidates=tuple(candidate or ()),
-        sessions=tuple(session or ()),
+        sources=source or None,
+        tasks=task or None,
+        candidates=candidate or None,
+        sessions=session or None,
         outcome=outcome,
     )
 

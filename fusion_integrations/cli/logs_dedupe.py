@@ -32,6 +32,7 @@ def dedupe(
         with LogStore.open(store, create=False) as log_store:
             search = log_store.duplicates if dry_run else log_store.dedupe
             n_duplicates = len(search(within_s=within_s))
+            label = log_store.label
         words = "would be removed from" if dry_run else "removed from"
-        document = {"store": store, "n_removed": 0 if dry_run else n_duplicates, "n_duplicates": n_duplicates}
-        place.show(document, f"{n_duplicates} duplicates {words} '{store}'.")
+        document = {"store": label, "n_removed": 0 if dry_run else n_duplicates, "n_duplicates": n_duplicates}
+        place.show(document, f"{n_duplicates} duplicates {words} '{label}'.")

@@ -85,9 +85,10 @@ def import_logs(
                 redact="secrets_and_pii" if redact_pii else "secrets",
                 on_progress=lambda n_rows: status.update(f"Importing: {n_rows} rows"),
             )
+            label = log_store.label
         _refuse_useless(report)
         aside = None if report.quarantine is None else str(report.quarantine)
-        place.show(asdict(report) | {"quarantine": aside, "store": store}, _text(report, store=store))
+        place.show(asdict(report) | {"quarantine": aside, "store": label}, _text(report, store=label))
 
 
 def _refuse_useless(report: ImportReport) -> None:

@@ -27,13 +27,15 @@ def migrate(
     afterwards, unless you go back with --to.
     """
     with terminal(as_json=as_json, debug=debug) as place:
+        from fusion_integrations.logs.location import store_label
         from fusion_integrations.logs.migrations import migrate_store
         from fusion_integrations.logs.tables import REVISION
 
+        label = store_label(store)
         before, after = migrate_store(store, revision=revision or REVISION)
         text = (
-            f"'{store}' is of revision {after} already."
+            f"'{label}' is of revision {after} already."
             if before == after
-            else f"'{store}' went from revision {before} to {after}."
+            else f"'{label}' went from revision {before} to {after}."
         )
-        place.show({"store": store, "before": before, "after": after}, text)
+        place.show({"store": label, "before": before, "after": after}, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from fusion_integrations.cli.log_filter import (
     log_filter,
 )
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
+
+if TYPE_CHECKING:
+    from fusion_integrations.logs.store import LogStore
 
 __all__ = ["prune"]
 
@@ -56,9 +59,20 @@ def prune(
         if where.is_empty:
             raise InvalidPolicyError("Give at least one condition, for example --until 2026-01-01.")
         with LogStore.open(store, create=False) as log_store:
+            label = log_store.label
             n_matching = log_store.count(where) if dry_run else log_store.remove(where)
-            if n_matching and not dry_run:
-                log_store.compact()
+            if not dry_run:
+                _compact(log_store, n_removed=n_matching)
         words = "would be removed from" if dry_run else "removed from"
-        document = {"store": store, "n_removed": 0 if dry_run else n_matching, "n_matching": n_matching}
-        place.show(document, f"{n_matching} records {words} '{store}'.")
+        document = {"store": label, "n_removed": 0 if dry_run else n_matching, "n_matching": n_matching}
+        place.show(document, f"{n_matching} records {words} '{label}'.")
+
+
+def _compact(store: LogStore, *, n_removed: int) -> None:
+    from fusion_integrations.errors import LogStoreError
+
+    try:
+        store.compact()
+    except LogStoreError as error:
+        message = f"{n_removed} records were removed. {error} Running this command again does so too."
+        raise LogStoreError(message) from error

@@ -16,7 +16,9 @@ def split(
     logs: Annotated[str, typer.Argument(help="Log store (file or URL), or exported .parquet file.")],
     folder: Annotated[Path, typer.Argument(help="Where to write train.parquet and test.parquet.")],
     *,
-    test_share: Annotated[float, typer.Option(help="Share of the queries to hold out, in (0, 1).")] = 0.2,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the queries to hold out.", min=0.001, max=0.999)
+    ] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the random choice.", min=0)] = 0,
     as_json: JsonOption = False,
     debug: DebugOption = False,

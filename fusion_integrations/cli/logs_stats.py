@@ -29,6 +29,7 @@ def stats(
     """Count logs and average their scores."""
     with terminal(as_json=as_json, debug=debug) as place:
         from fusion_integrations.cli.inputs import read_logs
+        from fusion_integrations.logs.location import store_label
 
         frame = read_logs(logs, demo_part="all")
         totals, candidates = _totals(frame), _by_candidate(frame)
@@ -41,7 +42,7 @@ def stats(
             f"Cost: {cost}."
         )
         texts = [text, _table(candidates)] if candidates else [text]
-        place.show({"logs": logs, **totals, "candidates": candidates}, *texts)
+        place.show({"logs": store_label(logs), **totals, "candidates": candidates}, *texts)
 
 
 def _totals(frame: pl.DataFrame) -> dict[str, Any]:

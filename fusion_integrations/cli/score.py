@@ -65,7 +65,7 @@ def score(
     By the metric that each log names, which runs code only in a sandbox; or by a judge, an LLM of a
     candidates file. A run may be ended at any moment: the same command goes on where it ended.
     """
-    to_go_on = f"Interrupted. All finished batches are in '{store}'; run the same command again to go on."
+    to_go_on = "Interrupted. All finished batches are stored; run the same command again to go on."
     with terminal(as_json=as_json, debug=debug, if_interrupted=to_go_on) as place:
         from fusion_integrations.logs.store import LogStore
         from fusion_integrations.scoring.log_scorer import JudgeScorer, LogScorer, MetricScorer
@@ -87,12 +87,13 @@ def score(
                     on_progress=lambda n_done, n_total: on_progress("records", n_done, n_total),
                 ).score(limit=limit)
             agreement = _agreement(log_store) if by == "judge" else None
+            label = log_store.label
         if report.n_failed and not report.n_scored:
             kind = JudgeOutputError if by == "judge" else MetricFailedError
             raise kind(f"None of {report.n_failed} answers could be scored. {_describe(report)}")
-        document = {"store": store, "by": by, **asdict(report)}
+        document = {"store": label, "by": by, **asdict(report)}
         document["agreement"] = None if agreement is None else asdict(agreement)
-        place.show(document, *_texts(report, store=store, agreement=agreement))
+        place.show(document, *_texts(report, store=label, agreement=agreement))
 
 
 def _make_judge(

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, Engine, Table, exc, make_url
+from sqlalchemy import URL, Connection, Engine, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fusion_integrations.errors import InvalidPolicyError, LogStoreError
@@ -25,11 +25,10 @@ from fusion_integrations.logs._sqlite import (
     sqlite_advice,
     sqlite_engine,
 )
+from fusion_integrations.logs.location import parse_location, store_label
 from fusion_integrations.logs.tables import REVISION
 
 __all__ = ["Database"]
-
-_BACKENDS = ("sqlite", "postgresql")
 
 
 class Database:
@@ -108,7 +107,13 @@ class Database:
         self._refuse_closed()
         compact = compact_sqlite if self._engine.dialect.name == "sqlite" else compact_postgres
         with _explained(self.label):
-            compact(self._engine)
+            obstacle = compact(self._engine)
+        if obstacle:
+            message = (
+                f"What was removed from log store '{self.label}' may still be in its files: {obstacle}. "
+                "Compact it again then."
+            )
+            raise LogStoreError(message)
 
     def insert_new(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """Make an INSERT that skips rows whose key is there already."""
@@ -156,44 +161,21 @@ class Database:
                     create_tables(connection)
                     revision = REVISION
         if revision is None:
-            raise LogStoreError(
-                f"'{self.label}' is an empty database, not a log store. Pass create=True to fill it."
-            )
+            message = f"'{self.label}' is an empty database, not a log store. "
+            raise LogStoreError(message + "LogStore.open fills it with create=True.")
         check_revision(revision, label=self.label)
 
 
 def _open_engine(location: str | Path, *, create: bool, busy_timeout_s: float) -> tuple[Engine, str]:
     """Make the engine and the store's name in messages; a missing file is made here, tables are not."""
-    text = str(location)
-    if "://" in text and not isinstance(location, Path):
-        url = _parse_url(text)
-        if url.get_backend_name() == "postgresql":
-            return postgres_engine(url, busy_timeout_s=busy_timeout_s), str(url)  # str() hides the password
-        text = url.database or MEMORY
-    if text == MEMORY:
-        return sqlite_engine(text, busy_timeout_s=busy_timeout_s, n_connections=1), text
-    with _explained(text):
-        prepare_file(Path(text), create=create, busy_timeout_s=busy_timeout_s)
-    return sqlite_engine(text, busy_timeout_s=busy_timeout_s, n_connections=8), text
-
-
-def _parse_url(text: str) -> URL:
-    try:
-        url = make_url(text)
-    except exc.ArgumentError as error:
-        message = (
-            "The log store URL cannot be parsed. Write it as sqlite:///PATH or postgresql://HOST/DATABASE."
-        )
-        raise LogStoreError(message) from error
-    backend = url.get_backend_name()
-    if backend not in _BACKENDS:
-        message = f"A log store cannot live in '{backend}'. Known: {', '.join(_BACKENDS)}."
-        raise LogStoreError(message)
-    if backend == "sqlite" and url.query:
-        raise LogStoreError(
-            f"Log store URL '{text}' has options, SQLite stores take none. Pass the path alone."
-        )
-    return url
+    place = parse_location(location)
+    if isinstance(place, URL):
+        return postgres_engine(place, busy_timeout_s=busy_timeout_s), store_label(location)
+    if place == MEMORY:
+        return sqlite_engine(place, busy_timeout_s=busy_timeout_s, n_connections=1), place
+    with _explained(place):
+        prepare_file(Path(place), create=create, busy_timeout_s=busy_timeout_s)
+    return sqlite_engine(place, busy_timeout_s=busy_timeout_s, n_connections=8), place
 
 
 @contextmanager

@@ -51,8 +51,8 @@ def prepare_file(path: Path, *, create: bool, busy_timeout_s: float) -> None:
     except FileNotFoundError:
         is_empty = True
         if not create:
-            message = f"There is no log store at '{path}'. Check the path, or pass create=True to make one."
-            raise LogStoreError(message) from None
+            message = f"There is no log store at '{path}'. Check the path. "
+            raise LogStoreError(message + "LogStore.open makes one with create=True.") from None
         if not path.parent.is_dir():
             message = f"Log store '{path}' cannot be made: the folder '{path.parent}' does not exist."
             raise LogStoreError(message) from None
@@ -119,11 +119,21 @@ def _begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def compact_sqlite(engine: Engine) -> None:
-    """Write the file anew without what was removed, so that neither its space nor its content is left."""
+def compact_sqlite(engine: Engine) -> str:
+    """Write the file anew without what was removed, so that neither its space nor its content is left.
+
+    Args:
+        engine: Of a log store.
+
+    Returns:
+        What stood in the way; empty if nothing.
+    """
     with closing(engine.raw_connection()) as connection:
-        connection.cursor().execute("VACUUM")
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        cursor = connection.cursor()
+        cursor.execute("VACUUM")
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        ((is_busy, _, _),) = cursor.fetchall()
+    return "others are reading it, and need what it held when they began" if is_busy else ""
 
 
 def insert_many_sqlite(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:

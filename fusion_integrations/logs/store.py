@@ -277,10 +277,13 @@ class LogStore:
             return remove_matching(connection, where)
 
     def compact(self) -> None:
-        """Give the space of removed records back, and leave nothing of their content in the database's files.
+        """Give the space of removed records back, and leave nothing of their content in the store's files.
+
+        A server's write-ahead log, replicas and backups are beyond its reach.
 
         Raises:
-            LogStoreError: If others use the store at this moment, or the disk has no room for a copy of it.
+            LogStoreError: If others use the store at this moment, the disk has no room for a copy of it, or
+                on PostgreSQL the user does not own the tables; removed content may then still be there.
         """
         self._database.compact()
 
@@ -317,6 +320,11 @@ class LogStore:
             found = find_duplicates(connection, within_s=within_s)
             remove_duplicates(connection, found)
         return found
+
+    @property
+    def label(self) -> str:
+        """How messages name the store: its path, or its URL without the password."""
+        return self._database.label
 
     def close(self) -> None:
         """Close the store; closing twice does no harm."""

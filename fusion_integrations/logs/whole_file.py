@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +30,7 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         LogStoreError: If the file cannot be written; what was there before still is.
     """
     target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    unfinished = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with unfinished.open("xb") as file:
             yield file
@@ -43,4 +43,5 @@ def whole_file(path: str | Path) -> Iterator[BinaryIO]:
         )
         raise LogStoreError(message) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with suppress(OSError):  # the target's folder may be no folder; that error was raised above
+            unfinished.unlink()

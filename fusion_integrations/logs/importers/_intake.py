@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 from fusion_integrations.errors import LogSchemaError
@@ -88,7 +88,7 @@ class Intake:
             LogStoreError: If the store or the quarantine file cannot be written. Transactions before are
                 stored; importing again goes on from there.
         """
-        with _rare_garbage_collection():
+        with _RareGarbageCollection():
             stop: Rejected | None = None
             made: list[Made] = []
             n_characters = 0
@@ -146,7 +146,7 @@ class Intake:
             twin = known.setdefault(each.record.record_id, each.record)
             if twin is each.record:
                 new.append(each)
-            elif not _is_same_call(twin, each.record):
+            elif not _is_same_call(self._maker.redacted(twin), each.record):
                 stop = self._reject(Rejected(row=each.call.row, reason=_clash(each.record, twin)))
                 if stop is not None:
                     break
@@ -168,18 +168,31 @@ class Intake:
         return None
 
 
-@contextmanager
-def _rare_garbage_collection() -> Iterator[None]:
-    """Look for reference cycles less often: a record is many objects, and none of them is in a cycle.
+class _RareGarbageCollection:
+    """Looks for reference cycles less often: a record is many objects, and none of them is in a cycle.
 
-    Otherwise Python searches its whole heap again and again, which takes a quarter of the time.
+    Otherwise Python searches its whole heap again and again, which takes a quarter of the time. The setting
+    is the process's, so the last of several imports puts it back.
     """
-    before = gc.get_threshold()
-    gc.set_threshold(50_000, 50, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
+
+    _lock = Lock()
+    _n_users = 0
+    _before = (0, 0, 0)
+
+    def __enter__(self) -> None:
+        cls = type(self)
+        with cls._lock:
+            if cls._n_users == 0:
+                cls._before = gc.get_threshold()
+                gc.set_threshold(50_000, 50, 50)
+            cls._n_users += 1
+
+    def __exit__(self, *_: object) -> None:
+        cls = type(self)
+        with cls._lock:
+            cls._n_users -= 1
+            if cls._n_users == 0:
+                gc.set_threshold(*cls._before)
 
 
 def _length(record: LogRecord) -> int:

@@ -73,6 +73,10 @@ class RecordMaker:
         self._redactor = redactor
         self._seen = seen
 
+    def redacted(self, record: LogRecord) -> LogRecord:
+        """Return what this import would have stored of a record."""
+        return self._redactor.record(record)
+
     def make(self, call: Call) -> Made:
         """Make the record of a call.
 

@@ -32,6 +32,8 @@ def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
     """
     del options
     if path.suffix.lower() == ".jsonl":
+        if path.is_file() and path.stat().st_size == 0:
+            return  # an export of no records
         check_columns(path, ["record_id", "messages", SCORES_FIELD])
         yield from outcomes(read_rows(path), lambda row: [_call_of_line(row)])
         return

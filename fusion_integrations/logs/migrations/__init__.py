@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import as_file, files
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from alembic import command
@@ -22,6 +23,8 @@ from fusion_integrations.logs._revisions import FIRST_REVISION, read_revision, w
 from fusion_integrations.logs.tables import REVISION, VERSION
 
 __all__ = ["migrate_store"]
+
+_ALEMBIC = Lock()  # it keeps what it works on in global variables
 
 
 def migrate_store(
@@ -51,7 +54,7 @@ def migrate_store(
             before = read_revision(connection, label=database.label)
             if before is None:
                 raise LogStoreError(f"'{database.label}' is an empty database, not a log store.")
-            with as_file(files(__name__)) as folder:
+            with _ALEMBIC, as_file(files(__name__)) as folder:
                 _run(connection, folder, before=before, revision=revision, label=database.label)
     finally:
         database.close()

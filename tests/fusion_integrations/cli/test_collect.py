@@ -128,7 +128,7 @@ def test_collect_when_interrupted_says_how_to_go_on_and_goes_on(
     assert lines == [f"echo:direct: {n} of 500, {n * 4e-6:.6f} USD\n" for n in range(3)]
     assert process.returncode == 130
     last_words = errors.splitlines()[-1]
-    assert last_words.startswith("Error: Interrupted. All finished batches are in")
+    assert last_words.startswith("Error: Interrupted. All finished batches are stored")
     assert last_words.endswith("run the same command again to go on.")
     with LogStore.open(tmp_path / "l.sqlite", create=False) as store:
         assert 2 <= len(list(store.records())) < 1000

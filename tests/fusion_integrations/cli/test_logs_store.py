@@ -160,3 +160,15 @@ def test_verbs_when_there_is_no_store_then_say_so_and_make_none(fusion, tmp_path
 
     assert "There is no log store at" in result.stderr
     assert not path.exists()
+
+
+@pytest.mark.parametrize("verb", ["stats", "export", "dedupe", "prune", "migrate"])
+def test_verbs_when_the_server_is_away_then_do_not_print_the_password(fusion, tmp_path, verb):
+    url = "postgresql://me:s3cret@127.0.0.1:1/logs?sslpassword=s3cret"
+    arguments = {"export": [tmp_path / "logs.jsonl"], "prune": ["--task", "a"]}.get(verb, [])
+
+    result = fusion("logs", verb, url, *arguments)
+
+    assert result.exit_code == 1
+    assert "me:***@127.0.0.1" in result.stderr
+    assert "s3cret" not in result.stdout + result.stderr

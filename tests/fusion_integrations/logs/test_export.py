@@ -75,6 +75,30 @@ def test_export_when_the_suffix_is_unknown_then_says_which_there_are(tmp_path):
         export_logs(store, tmp_path / "logs.csv")
 
 
+def test_export_when_the_folder_is_a_file_then_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with LogStore.open(":memory:") as store, pytest.raises(LogStoreError, match="could not be written"):
+        export_logs(store, tmp_path / "file" / "logs.jsonl")
+
+
+def test_export_when_there_are_no_records_then_importing_them_adds_none(tmp_path):
+    with LogStore.open(":memory:") as store:
+        assert export_logs(store, tmp_path / "logs.jsonl") == 0
+        assert import_logs("fusion", tmp_path / "logs.jsonl", store).n_rows == 0
+
+
+def test_import_when_a_store_takes_its_own_export_with_a_key_in_it_then_knows_the_record(
+    tmp_path, make_record
+):
+    with LogStore.open(":memory:") as store:
+        store.add([make_record(0, response="Use sk-abcdefghijklmnopqrstuvwx.")])
+        export_logs(store, tmp_path / "logs.jsonl")
+
+        report = import_logs("fusion", tmp_path / "logs.jsonl", store)
+
+    assert (report.n_known, report.n_quarantined) == (1, 0)
+
+
 def test_export_when_it_fails_half_way_then_the_old_file_stays(tmp_path, make_record):
     path = tmp_path / "logs.jsonl"
     path.write_text("old")
@@ -115,3 +139,33 @@ def test_import_of_lines_when_some_are_no_records_then_they_are_set_aside(tmp_pa
     assert "colour" in reasons[1]
     assert "scorer" in reasons[2]
     assert reasons[3] == "scores: not a list of objects"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = st.sampled_from(
+    ["record_id", "messages", "scores", "created_at", "query_id", "eligible", "propensity"]
+)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(FIELDS, JSON, max_size=3))
+def test_import_of_lines_when_fields_are_anything_then_each_row_is_added_or_set_aside(
+    tmp_path, make_record, make_score, changes
+):
+    path = tmp_path / "logs.jsonl"
+    with LogStore.open(":memory:") as store:
+        store.add([make_record(0)], [make_score()])
+        export_logs(store, path)
+    good = path.read_text()
+    path.write_text(good + json.dumps(json.loads(good) | changes) + "\n")
+
+    with LogStore.open(":memory:") as store:
+        report = import_logs("fusion", path, store)
+
+        assert report.n_rows == 2
+        assert report.n_added + report.n_quarantined + sum(report.n_dropped.values()) == 2
+        assert "r0" in store.known(["r0"])

@@ -1,5 +1,6 @@
 """Stores of older releases, on both kinds of database: told apart, brought up to date, and back."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,3 +195,21 @@ def test_migrate_when_there_is_no_store_then_says_so(new_location, tmp_path):
     if (location := new_location()).startswith("postgresql"):
         with pytest.raises(LogStoreError, match="is an empty database"):
             migrate_store(location)
+
+
+def test_migrate_when_several_threads_do_it_then_every_store_arrives(new_location, make_record):
+    locations = [new_location() for _ in range(4)]
+    for location in locations:
+        with LogStore.open(location) as store:
+            store.add([make_record(0)])
+
+    def go_back_and_forth(location):
+        for revision in ("0001", REVISION) * 3:
+            migrate_store(location, revision=revision)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(go_back_and_forth, locations))
+
+    for location in locations:
+        with LogStore.open(location, create=False) as store:
+            assert store.count() == 1

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from fusion_integrations.errors import LogStoreError
+from fusion_integrations.logs.filters import LogFilter
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.types import Message
 
@@ -67,6 +68,47 @@ def test_open_when_no_server_listens_then_says_so_without_the_password():
             LogStore.open(url)
 
     assert "s3cret" not in str(caught.value)
+
+
+def test_compact_when_an_older_transaction_is_open_then_says_that_the_text_may_still_be_there(
+    new_postgres, make_record
+):
+    with LogStore.open(new_postgres()) as elsewhere, LogStore.open(new_postgres()) as store:
+        store.add([make_record(0, source="old"), make_record(1)])
+        with elsewhere._database.read() as reader:
+            assert reader.exec_driver_sql("SELECT count(*) FROM records").scalar() == 0
+            store.remove(LogFilter(sources=["old"]))
+
+            with pytest.raises(LogStoreError, match="may still be in its files: 1 transactions were open"):
+                store.compact()
+
+        store.compact()
+        assert store.count() == 1
+
+
+def test_compact_when_the_user_does_not_own_the_tables_then_says_so(new_postgres, sql, make_record):
+    url = new_postgres()
+    with LogStore.open(url) as store:
+        store.add([make_record(0)])
+    sql("DO $$ BEGIN CREATE ROLE helper LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    sql(f"GRANT USAGE ON SCHEMA {_schema(url)} TO helper")
+    sql(f"GRANT ALL ON ALL TABLES IN SCHEMA {_schema(url)} TO helper")
+
+    with (
+        LogStore.open(url.replace("postgres@", "helper@"), create=False) as store,
+        pytest.raises(LogStoreError, match="only the owner of its tables can compact them"),
+    ):
+        store.compact()
+
+
+def test_open_when_the_schema_is_missing_then_says_to_create_it(postgres_url):
+    with pytest.raises(LogStoreError, match="Create the schema that its search_path names first"):
+        LogStore.open(f"{postgres_url}?options=-csearch_path%3Dnowhere")
+
+
+def test_open_when_the_timeout_is_immense_then_waits_as_long_as_can_be(new_postgres):
+    with LogStore.open(new_postgres(), busy_timeout_s=1e9) as store, store._database.read() as connection:
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar() == "2147483647ms"
 
 
 def test_open_when_the_database_is_missing_then_says_to_create_it(postgres_url):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.errors import InvalidPolicyError, LogStoreError
 from fusion_integrations.logs.duplicates import Duplicate
 from fusion_integrations.logs.filters import LogFilter
 from fusion_integrations.logs.store import LogStore
@@ -67,6 +67,11 @@ def test_filter_when_conditions_are_given_then_records_meet_all(store, make_reco
     [
         ({"since": datetime(2026, 1, 2)}, "since needs a time zone"),
         ({"outcome": "fine"}, "outcome must be one of any, answered, failed, got 'fine'"),
+        ({"sources": []}, "sources must be a list of 1 to 10000 texts, got 0 values"),
+        ({"tasks": "math"}, "tasks must be a list of 1 to 10000 texts, got 'math'"),
+        ({"sessions": [str(i) for i in range(10_001)]}, "got 10001 values"),
+        ({"candidates": [7]}, "candidates must be texts that UTF-8 can hold, got 7"),
+        ({"candidates": ["\ud800"]}, "must be texts that UTF-8 can hold"),
     ],
 )
 def test_filter_when_a_condition_is_unusable_then_says_why(conditions, reason):
@@ -133,6 +138,20 @@ def test_compact_when_done_on_either_database_then_the_rest_is_whole(store, make
     assert list(store.scores()) == [make_score("r1")]
 
 
+def test_compact_when_others_are_reading_then_says_that_the_text_may_still_be_there(tmp_path, make_record):
+    with LogStore.open(tmp_path / "logs.sqlite", busy_timeout_s=0.1) as store:
+        store.add([make_record(i, source=f"s{i % 2}") for i in range(50)])
+        with store._database.read() as reader:
+            assert reader.exec_driver_sql("SELECT count(*) FROM records").scalar() == 50
+            store.remove(LogFilter(sources=["s0"]))
+
+            with pytest.raises(LogStoreError, match="may still be in its files: others are reading it"):
+                store.compact()
+
+        store.compact()
+        assert store.count() == 25
+
+
 def _report(make_record, record_id, source, *, seconds=0.0, **fields):
     fields = {"messages": (Message(role="user", content="Why?"),), "response": "Because."} | fields
     moment = NOON + timedelta(seconds=seconds)
@@ -173,13 +192,14 @@ def test_dedupe_when_two_sources_report_a_call_then_the_one_that_says_more_stays
         ({"messages": (Message(role="user", content="Why not?"),)}, 0),
         ({"sample": 1}, 0),
         ({"candidate_revision": "v2"}, 0),
+        ({"session_id": "s2"}, 0),
         ({}, 5.1),
     ],
 )
 def test_dedupe_when_calls_differ_then_both_stay(store, make_record, fields, seconds):
     store.add(
         [
-            _report(make_record, "a", "app", candidate_revision="v1"),
+            _report(make_record, "a", "app", candidate_revision="v1", session_id="s1"),
             _report(make_record, "b", seconds=seconds, **({"source": "trace"} | fields)),
         ]
     )
@@ -205,6 +225,23 @@ def test_dedupe_when_a_source_repeats_a_call_then_pairs_are_matched_in_order(sto
         Duplicate(kept="a2", removed="t2"),
     ]
     assert _ids(store.records()) == ["a1", "a2"]
+
+
+def test_dedupe_when_a_record_says_how_its_candidate_was_chosen_then_it_stays(store, make_record):
+    store.add(
+        [
+            _report(make_record, "traced", "trace", cost_usd=0.1, latency_s=2.0, input_tokens=3, task="why"),
+            _report(make_record, "collected", "app", assignment="factorial", eligible=("small", "large")),
+        ]
+    )
+
+    assert store.dedupe() == [Duplicate(kept="collected", removed="traced")]
+
+
+def test_dedupe_when_records_have_no_answer_then_both_stay(store, make_record):
+    store.add([_report(make_record, name, name, response=None) for name in ("app", "trace")])
+
+    assert store.dedupe() == []
 
 
 @pytest.mark.parametrize("within_s", [-1, float("nan"), float("inf")])

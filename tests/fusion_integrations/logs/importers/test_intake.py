@@ -1,6 +1,8 @@
 """Rows and files that cannot be used, and what happens to the rest."""
 
+import gc
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
 import pytest
@@ -70,7 +72,7 @@ def test_import_when_rows_are_malformed_then_they_are_set_aside_and_the_rest_goe
         5: "no text",
         6: "candidate_id: Input should be a valid string",
         7: "response: Input should be a valid string",
-        8: "messages",
+        8: "the column of the query is empty",
         10: "surrogates",
         11: "not JSON",
     }
@@ -320,3 +322,23 @@ def test_import_when_bad_rows_shall_stop_it_then_rows_before_are_stored_and_none
 def test_import_when_the_format_is_unknown_then_lists_those_there_are(tmp_path, store):
     with pytest.raises(LogSchemaError, match=r"no log format 'excel'\. Known: fusion, fusionbench"):
         import_logs("excel", tmp_path, store)
+
+
+def test_import_when_several_run_at_once_then_garbage_collection_is_as_before(tmp_path, store):
+    path = tmp_path / "rows.csv"
+    path.write_text("q,m\n" + "".join(f"Q{i},a\n" for i in range(300)))
+    columns = ColumnMapping(query="q", model="m")
+    before = gc.get_threshold()
+    during = []
+
+    def run(number):
+        def notice(_):
+            during.append(gc.get_threshold())
+
+        import_logs("table", path, store, columns=columns, source=f"s{number}", on_progress=notice)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, range(8)))
+
+    assert gc.get_threshold() == before
+    assert set(during) == {(50_000, 50, 50)}
