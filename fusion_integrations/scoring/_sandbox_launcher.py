@@ -14,6 +14,7 @@ import importlib.machinery
 import json
 import os
 import resource
+import select
 import signal
 import struct
 import sys
@@ -71,24 +72,28 @@ def main() -> None:
         _enter_namespaces(request)
         # After a change of user, which resets it.
         _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != request["caller"]:
+            return  # it died before it could take this process along
+        alive = os.pipe()
         child = os.fork()
     except OSError as error:
         _write(report, {"problem": str(error)})
         return
     if child == 0:
-        _run(request, report=report, verdict=verdict)
+        _run(request, report=report, verdict=verdict, alive=alive)
     _, status, usage = os.wait4(child, 0)
     _write(report, {"status": status, "cpu_s": usage.ru_utime + usage.ru_stime})
 
 
-def _run(request: Mapping[str, Any], *, report: int, verdict: int) -> None:
+def _run(request: Mapping[str, Any], *, report: int, verdict: int, alive: tuple[int, int]) -> None:
     """Build the walls, say so, and run the program in this process; never returns."""
     try:
+        os.close(alive[1])
         tests = os.dup(0)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.close(nothing)
-        folder = _build_walls(request)
+        folder = _build_walls(request, parent_alive=alive[0])
         _write(report, {"is_ready": True})
         os.close(report)
     except OSError as error:
@@ -133,7 +138,7 @@ def _enter_namespaces(request: Mapping[str, Any]) -> None:
         Path("/proc/self/gid_map").write_text(f"{_UNMAPPED_USER} {group} 1")
 
 
-def _build_walls(request: Mapping[str, Any]) -> str:
+def _build_walls(request: Mapping[str, Any], *, parent_alive: int) -> str:
     """Shut the program in; return the one folder it may write to."""
     os.environ.clear()
     if request["mechanism"] == "landlock":
@@ -150,6 +155,11 @@ def _build_walls(request: Mapping[str, Any]) -> str:
     counts_threads = request["user"] is not None or request["mechanism"] == "user namespaces"
     _set_limits(request["limits"], max_threads=_MAX_THREADS if counts_threads else None)
     _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # From here on the death of the launcher is the end. If it died before, its end of this pipe is shut.
+    # Asking for the parent would not do: from within a namespace it is 0, dead or alive.
+    if select.select([parent_alive], [], [], 0)[0]:
+        os._exit(1)
+    os.close(parent_alive)
     _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if request["mechanism"] == "landlock":
         _restrict_files(request["readable"], folder)

@@ -190,6 +190,7 @@ def _run(program: str, tests: str, limits: SandboxLimits, mechanism: Mechanism) 
             os.chown(folder, user, user)
         setup = {
             "mechanism": mechanism,
+            "caller": os.getpid(),
             "program": program,
             "limits": asdict(limits),
             "folder": str(folder),

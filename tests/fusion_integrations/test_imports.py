@@ -42,7 +42,9 @@ HEAVY = (
 )
 
 CORE = sorted(
-    module.name for module in pkgutil.walk_packages(fusion_integrations.__path__, "fusion_integrations.")
+    module.name
+    for module in pkgutil.walk_packages(fusion_integrations.__path__, "fusion_integrations.")
+    if module.name != "fusion_integrations.logs.migrations.env"  # a script that Alembic runs
 )
 PUBLIC = [name for name in CORE if not any(part.startswith("_") for part in name.split("."))]
 

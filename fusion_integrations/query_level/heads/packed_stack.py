@@ -97,7 +97,9 @@ class PackedStack:
 
     def _by_member(self, values: FloatArray) -> FloatArray:
         """Turn (n, m * x) into (m, n, x)."""
-        return values.reshape(len(values), len(self.offset), -1).transpose(1, 0, 2)
+        return values.reshape(len(values), len(self.offset), values.shape[1] // len(self.offset)).transpose(
+            1, 0, 2
+        )
 
 
 def _unpack(member: FittedHead) -> tuple[StackHead, ClusterHead, ExpertsHead, LinearHead] | None:

@@ -94,19 +94,19 @@ def test_origin_when_weights_are_hashed_again_then_they_are_the_logged_ones():
 
 @pytest.mark.real_model
 @pytest.mark.slow
-def test_log_when_ten_random_queries_are_generated_again_then_answers_are_equal():
+def test_log_when_random_queries_are_generated_again_then_answers_are_equal():
     logs = load_demo_logs()
     clients = {name: load(2) for name, load in DEMO_CLIENTS.items()}
 
     with LogStore.open(":memory:") as store:
         comparison = compare_queries(
-            logs, clients, queries=draw_queries(10, seed=20), thoughts=demo_prompter(), store=store
+            logs, clients, queries=draw_queries(5, seed=20), thoughts=demo_prompter(), store=store
         )
 
     # Greedy decoding repeats itself on one machine. Another processor rounds otherwise, and a near-tie
     # between two tokens can fall to the other side; more than a tenth of those would be something else.
-    assert comparison.n_answers == 50
-    assert comparison.n_identical >= 45
+    assert comparison.n_answers == 25
+    assert comparison.n_identical >= 22
 
 
 def test_log_file_when_read_then_small_enough_to_ship():

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -171,7 +172,7 @@ except RuntimeError as error:
     print("stopped:", error)
     raise
 """
-    result = attempt(code, mechanism)
+    result = attempt(code, mechanism, limits=replace(QUICK, wall_s=5))
     # Memory ends it; whoever then waits for the start of a thread that got none runs out of time.
     assert result.outcome in ("failed", "killed", "out of time")
     assert launchers() == []
