@@ -5,26 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Literal, get_args
 
 from sqlalchemy import ColumnElement, and_, true
 
 from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.logs.rows import microseconds
 from fusion_integrations.logs.tables import RECORDS
 
-__all__ = ["LogFilter", "Outcome", "microseconds"]
+__all__ = ["LogFilter", "Outcome"]
 
 Outcome = Literal["any", "answered", "failed"]
 
 _MAX_VALUES = 10_000  # a statement holds some tens of thousands at most
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def microseconds(moment: datetime) -> int:
-    """Count the microseconds from 1970 UTC to a moment; exact, negative before."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 from sqlalchemy import RowMapping
 
-from fusion_integrations.logs.filters import microseconds
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.tables import RECORDS
 from fusion_integrations.types import Message, canonical_json, query_text
@@ -23,6 +22,7 @@ __all__ = [
     "frame_from_rows",
     "messages_from_json",
     "messages_to_json",
+    "microseconds",
     "record_from_row",
     "record_to_row",
     "score_from_row",
@@ -84,6 +84,11 @@ _RAW_SCHEMA = {
 }
 _QUERY_SCHEMA = {"query_id": pl.String(), "messages": pl.String(), "query_text": pl.String()}
 _SCORE_SCHEMA = {"record_id": pl.String(), "kind": pl.String(), "value": pl.Float64()}
+
+
+def microseconds(moment: datetime) -> int:
+    """Count the microseconds from 1970 UTC to a moment; exact, negative before."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def messages_to_json(messages: Sequence[Message]) -> str:

@@ -30,6 +30,7 @@ from fusion_integrations.logs.importers import (
 )
 from fusion_integrations.logs.importers._columns import ColumnMapping
 from fusion_integrations.logs.importers._contract import LogFormat, ReadOptions
+from fusion_integrations.logs.importers._garbage import RareGarbageCollection
 from fusion_integrations.logs.importers._intake import BadRows, ImportReport, Intake
 from fusion_integrations.logs.importers._quarantine import Quarantine, quarantine_path
 from fusion_integrations.logs.importers._records import RecordMaker
@@ -118,7 +119,11 @@ def import_logs(
     options = _options(log_format, chosen, columns=columns, join=None if join is None else Path(join))
     redactor = Redactor(redact)
     aside = quarantine_path(path) if quarantine is None else Path(quarantine)
-    with SeenIds() as seen, Quarantine(aside, redactor=redactor) as quarantined:
+    with (
+        RareGarbageCollection(),
+        SeenIds() as seen,
+        Quarantine(aside, redactor=redactor) as quarantined,
+    ):
         maker = RecordMaker(
             source=name,
             assignment=chosen.assignment,

@@ -5,12 +5,10 @@ Every format needs exactly this; an importer itself only says how its rows becom
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Literal
 
 from fusion_integrations.errors import LogSchemaError
@@ -88,28 +86,27 @@ class Intake:
             LogStoreError: If the store or the quarantine file cannot be written. Transactions before are
                 stored; importing again goes on from there.
         """
-        with _RareGarbageCollection():
-            stop: Rejected | None = None
-            made: list[Made] = []
-            n_characters = 0
-            for outcome in found:
-                stop = self._take(outcome, made)
-                if stop is not None:
-                    break
-                if made and made[-1].call is outcome:
-                    n_characters += _length(made[-1].record)
-                if len(made) >= _MAX_RECORDS or n_characters >= _MAX_CHARACTERS:
-                    stop = self._add(made)
-                    if stop is not None:
-                        raise _stopped(stop)
-                    made, n_characters = [], 0
-                    if on_progress is not None:
-                        on_progress(self._n_rows)
-            stop = self._add(made) or stop
+        stop: Rejected | None = None
+        made: list[Made] = []
+        n_characters = 0
+        for outcome in found:
+            stop = self._take(outcome, made)
             if stop is not None:
-                raise _stopped(stop)
-            if on_progress is not None:
-                on_progress(self._n_rows)
+                break
+            if made and made[-1].call is outcome:
+                n_characters += _length(made[-1].record)
+            if len(made) >= _MAX_RECORDS or n_characters >= _MAX_CHARACTERS:
+                stop = self._add(made)
+                if stop is not None:
+                    raise _stopped(stop)
+                made, n_characters = [], 0
+                if on_progress is not None:
+                    on_progress(self._n_rows)
+        stop = self._add(made) or stop
+        if stop is not None:
+            raise _stopped(stop)
+        if on_progress is not None:
+            on_progress(self._n_rows)
 
     def report(self, *, source: str, quarantine: Path) -> ImportReport:
         """Count what was done."""
@@ -166,33 +163,6 @@ class Intake:
             return rejected
         self._aside.add(rejected.row, rejected.reason)
         return None
-
-
-class _RareGarbageCollection:
-    """Looks for reference cycles less often: a record is many objects, and none of them is in a cycle.
-
-    Otherwise Python searches its whole heap again and again, which takes a quarter of the time. The setting
-    is the process's, so the last of several imports puts it back.
-    """
-
-    _lock = Lock()
-    _n_users = 0
-    _before = (0, 0, 0)
-
-    def __enter__(self) -> None:
-        cls = type(self)
-        with cls._lock:
-            if cls._n_users == 0:
-                cls._before = gc.get_threshold()
-                gc.set_threshold(50_000, 50, 50)
-            cls._n_users += 1
-
-    def __exit__(self, *_: object) -> None:
-        cls = type(self)
-        with cls._lock:
-            cls._n_users -= 1
-            if cls._n_users == 0:
-                gc.set_threshold(*cls._before)
 
 
 def _length(record: LogRecord) -> int:

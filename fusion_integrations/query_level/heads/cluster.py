@@ -18,7 +18,7 @@ from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import HeadInputs, column_means, require_above_zero
 from fusion_integrations.query_level.heads.scaling import FeatureScaling
 
-__all__ = ["ClusterHead", "ClusterHeadConfig", "fit_cluster_head"]
+__all__ = ["ClusterHead", "ClusterHeadConfig", "fit_cluster_head", "softmax"]
 
 _MIN_QUERIES_PER_TASK = 8
 _MAX_QUERIES = 20_000  # to find the groups with; their means use every query
@@ -79,7 +79,7 @@ class ClusterHead:
 
     def memberships(self, features: FloatArray) -> FloatArray:
         """Give (n, g) shares of the groups in each query; every row sums to 1."""
-        return _softmax(features @ self.weights + self.bias)
+        return softmax(features @ self.weights + self.bias)
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""
@@ -170,7 +170,8 @@ def _group_means(
     return means.astype(np.float32)
 
 
-def _softmax(scores: FloatArray) -> FloatArray:
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
+def softmax(scores: FloatArray) -> FloatArray:
+    """Turn scores of any shape into shares that sum to 1 over the last axis."""
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    probabilities: FloatArray = shifted / shifted.sum(axis=-1, keepdims=True)
     return probabilities

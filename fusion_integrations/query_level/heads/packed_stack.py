@@ -13,7 +13,7 @@ import numpy as np
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import FittedHead
-from fusion_integrations.query_level.heads.cluster import ClusterHead
+from fusion_integrations.query_level.heads.cluster import ClusterHead, softmax
 from fusion_integrations.query_level.heads.experts import MIN_SHARE, ExpertsHead
 from fusion_integrations.query_level.heads.linear import LinearHead
 from fusion_integrations.query_level.heads.logistic import logistic
@@ -83,9 +83,7 @@ class PackedStack:
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Predict (m, n, t) values from (n, d) features."""
-        scores = self._by_member(features @ self.group_weights) + self.group_bias
-        shares = np.exp(scores - scores.max(axis=2, keepdims=True))
-        shares /= shares.sum(axis=2, keepdims=True)
+        shares = softmax(self._by_member(features @ self.group_weights) + self.group_bias)
         predicted: FloatArray = shares @ self.values + self.offset
         shares[shares < MIN_SHARE] = 0.0
         for group in np.flatnonzero(shares.any(axis=(0, 1))):
