@@ -186,6 +186,8 @@ def _ranking(
     half = _Z_95 * se_scale * se
     latency = prediction.logged_latency_s
     order = np.argsort(-choice.rewards[row], kind="stable")
+    excluded = [reason or None for reason in choice.excluded[row, order].tolist()]
+    rewards = choice.rewards[row, order].tolist()
     # Lists, because reading NumPy's numbers one by one takes longer than deciding.
     columns = zip(
         [prediction.candidates[column].id for column in order.tolist()],
@@ -193,26 +195,13 @@ def _ranking(
         se[order].tolist(),
         np.clip(performance - half, 0.0, 1.0)[order].tolist(),
         np.clip(performance + half, 0.0, 1.0)[order].tolist(),
-        choice.cost_usd[row, order].tolist(),
-        [math.nan] * len(performance) if latency is None else latency[row, order].tolist(),
-        choice.rewards[row, order].tolist(),
-        choice.excluded[row, order].tolist(),
+        [_or_none(cost) for cost in choice.cost_usd[row, order].tolist()],
+        [None] * len(order) if latency is None else [_or_none(each) for each in latency[row, order].tolist()],
+        [None if reason else worth for worth, reason in zip(rewards, excluded, strict=True)],
+        excluded,
         strict=True,
     )
-    return tuple(
-        RankedCandidate(
-            name,
-            expected,
-            error,
-            low,
-            high,
-            None if cost != cost else cost,  # noqa: PLR0124 - NaN: this is the quickest way to tell
-            None if seconds != seconds else seconds,  # noqa: PLR0124
-            None if excluded else worth,
-            excluded or None,
-        )
-        for name, expected, error, low, high, cost, seconds, worth, excluded in columns
-    )
+    return tuple(map(RankedCandidate._make, columns))
 
 
 def _or_none(value: float) -> float | None:
