@@ -38,7 +38,7 @@ def call_fields(values: Mapping[str, Any], *, metadata: Mapping[str, Any]) -> di
     Raises:
         ValueError: If a field cannot be read.
     """
-    model = name_of(values.get("model"), what="model")
+    model = _model(values)
     is_failure = values.get("status") == "failure" or metadata.get("status") == "failure"
     response = values.get("response")
     answer = answer_of_response(response if decoded(response) else None)  # "{}" is written for none
@@ -57,14 +57,16 @@ def routing_fields(values: Mapping[str, Any], *, metadata: Mapping[str, Any]) ->
 
     The probabilities are a propensity only where they are of models. Those of the complexity router are of
     tiers and say how sure its classifier was: the choice itself was certain, or made by chance within a tier,
-    which the log does not tell; propensity stays unknown then.
+    which the log does not tell; propensity stays unknown then. The routed model is often an alias of the one
+    that answered. It is never another one: where a fallback answers, LiteLLM logs no decision.
 
     Args:
         values: The row.
         metadata: Its metadata, decoded.
 
     Returns:
-        Fields of the record; empty if no router chose.
+        Fields of the record; empty if no router chose. Eligible candidates are known only where the
+        probabilities are of models, not of aliases.
 
     Raises:
         ValueError: If a probability is no number.
@@ -74,14 +76,23 @@ def routing_fields(values: Mapping[str, Any], *, metadata: Mapping[str, Any]) ->
     if not isinstance(routed, str) or not routed.strip():
         return {}
     fields: dict[str, Any] = {"assignment": "policy"}
-    served = (values.get("model"), values.get("model_group"))
-    if routed not in served:
-        fields["planned_candidate_id"] = routed  # a fallback answered
     probabilities = as_mapping(decision.get("classifier_probabilities"))
-    if routed in probabilities and routed in served:
-        fields["eligible"] = tuple(probabilities)
+    is_model = _without_provider(routed, values) == _model(values)
+    if routed in probabilities and (is_model or routed == values.get("model_group")):
         fields["propensity"] = as_number(probabilities[routed], what="classifier_probabilities")
+        if is_model:
+            fields["eligible"] = tuple(_without_provider(name, values) for name in probabilities)
     return fields
+
+
+def _model(values: Mapping[str, Any]) -> str:
+    return _without_provider(name_of(values.get("model"), what="model"), values)
+
+
+def _without_provider(model: str, values: Mapping[str, Any]) -> str:
+    # LiteLLM logs "openai/gpt-4o" for calls through its router and "gpt-4o" for others: one model, one name.
+    provider = values.get("custom_llm_provider")
+    return model.removeprefix(f"{provider}/") if provider else model
 
 
 def _error(values: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:

@@ -1,10 +1,8 @@
 """What the tracers really emit, imported: not what their documentation says they do."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from fusion_integrations.logs.importers import import_logs
 
 QUESTION, ANSWER = "Capital of Norway?", "Oslo."
+LITELLM = Path(__file__).parents[3] / "data" / "litellm" / "payloads.jsonl"  # made by record.py beside it
 
 
 def check(store):
@@ -125,50 +124,17 @@ def test_import_when_openai_types_were_dumped_then_the_call_arrives(tmp_path, st
     assert (record.finish_reason, record.input_tokens, record.output_tokens) == ("stop", 21, 3)
 
 
-LITELLM = """
-import json, time
-import litellm
-from litellm.integrations.custom_logger import CustomLogger
+def test_import_when_litellm_logged_then_the_calls_arrive_under_one_name(store):
+    report = import_logs("litellm", LITELLM, store)
 
-emitted = []
-
-class Keep(CustomLogger):
-    def log_success_event(self, kwargs, response_obj, start_time, end_time):
-        emitted.append(kwargs["standard_logging_object"])
-
-    log_failure_event = log_success_event
-
-litellm.callbacks = [Keep()]
-asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital of Norway?"}]
-litellm.completion(model="openai/gpt-4o-mini", messages=asked, mock_response="Oslo.")
-try:
-    litellm.completion(model="openai/gpt-4o-mini", messages=asked, mock_response="litellm.RateLimitError")
-except litellm.exceptions.RateLimitError:
-    pass
-while len(emitted) < 2:
-    time.sleep(0.01)  # callbacks run in a thread of LiteLLM's
-for payload in emitted:
-    print(json.dumps(payload, default=str))
-"""
-
-
-@pytest.mark.slow
-def test_import_when_litellm_logged_then_the_calls_arrive(tmp_path, store):
-    pytest.importorskip("litellm", reason="LiteLLM does not install beside chromadb")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LITELLM],
-        env=os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    path = tmp_path / "payloads.jsonl"
-    path.write_text(done.stdout)
-
-    report = import_logs("litellm", path, store)
-
-    assert (report.n_added, report.n_quarantined) == (2, 0)
-    assert check(store).model == "gpt-4o-mini"
+    assert (report.n_added, report.n_dropped) == (6, {"answered from a cache": 1})
+    assert report.n_quarantined == 0
+    # LiteLLM names the model with its provider where a router of its own called it, and without otherwise.
+    assert {record.candidate_id for record in store.records()} == {"gpt-4o-mini"}
     (failed,) = [record for record in store.records() if record.error is not None]
-    assert failed.error.startswith("RateLimitError")
+    assert failed.error.startswith("RateLimitError: ")
+    (routed,) = [record for record in store.records() if record.assignment == "policy"]
+    assert (routed.planned_candidate_id, routed.propensity) == (None, None)
+    answers = [record.response for record in store.records() if record.error is None]
+    assert sorted(answers) == [ANSWER] * 4 + ["This is a mock request"]  # what stood beside the tool call
+    assert all(record.cost_usd > 0 and record.latency_s > 0 for record in store.records() if not record.error)

@@ -18,12 +18,24 @@ def load(store, samples, path, *payloads):
         ),
         (
             {"routed_model": "chat", "classifier_probabilities": {"chat": 0.25, "smart": 0.75}},
-            ("policy", 0.25, ("chat", "smart"), None),
+            ("policy", 0.25, (), None),
         ),
-        # The router wanted another model: a fallback answered.
+        (
+            {"routed_model": "small-1", "classifier_probabilities": {"small-1": 0.25, "large-1": 0.75}},
+            ("policy", 0.25, ("small-1", "large-1"), None),
+        ),
+        # Models may be named with their provider, in the decision and in the row.
+        (
+            {
+                "routed_model": "openai/small-1",
+                "classifier_probabilities": {"openai/small-1": 0.25, "openai/large-1": 0.75},
+            },
+            ("policy", 0.25, ("small-1", "large-1"), None),
+        ),
+        # An alias of the model: what else the router could have chosen cannot be told.
         (
             {"routed_model": "smart", "classifier_probabilities": {"chat": 0.25, "smart": 0.75}},
-            ("policy", None, (), "smart"),
+            ("policy", None, (), None),
         ),
     ],
 )
