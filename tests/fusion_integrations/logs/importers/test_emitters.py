@@ -10,7 +10,7 @@ import pytest
 from fusion_integrations.logs.importers import import_logs
 
 QUESTION, ANSWER = "Capital of Norway?", "Oslo."
-LITELLM = Path(__file__).parents[3] / "data" / "litellm" / "payloads.jsonl"  # made by record.py beside it
+RECORDED = Path(__file__).parents[3] / "data"  # what libraries emit, each made by the record.py beside it
 
 
 def check(store):
@@ -84,6 +84,34 @@ def test_import_when_the_opentelemetry_sdk_exported_then_the_call_arrives(tmp_pa
     assert [score.value for score in store.scores()] == [0.75]
 
 
+@pytest.mark.parametrize(
+    ("name", "n_calls", "n_uncounted", "dropped"),
+    [
+        ("genai_google", 1, 0, {}),
+        ("genai_openai", 2, 0, {}),  # texts stand in log records, as up to conventions 1.36
+        ("openllmetry_0_40", 2, 1, {}),  # texts stand in numbered attributes
+        ("openllmetry_openai", 2, 0, {}),
+        ("openllmetry_langchain", 2, 0, {"not a model call": 6}),
+        ("openinference_openai", 2, 0, {}),
+        ("openinference_langchain", 2, 0, {"not a model call": 6}),
+    ],
+)
+def test_import_when_an_instrumentation_traced_then_each_call_arrives_once(
+    store, name, n_calls, n_uncounted, dropped
+):
+    report = import_logs("otel", RECORDED / "otel" / f"{name}.jsonl", store)
+
+    assert (report.n_added, report.n_dropped, report.n_quarantined) == (n_calls, dropped, 0)
+    for record in store.records():
+        turns = [(turn.role, turn.content) for turn in record.messages]
+        assert turns == [("system", "Be brief."), ("user", QUESTION)]
+        assert (record.candidate_id, record.response, record.error) == ("small-1", ANSWER, None)
+        assert record.latency_s > 0
+    # The old OpenLLMetry counts no tokens of a stream.
+    counts = [(record.input_tokens, record.output_tokens) for record in store.records()]
+    assert sorted(counts, key=str) == [(21, 3)] * (n_calls - n_uncounted) + [(None, None)] * n_uncounted
+
+
 def test_import_when_langfuse_models_were_dumped_then_the_call_arrives(tmp_path, store, samples):
     api = pytest.importorskip("langfuse.api")
     observation = api.ObservationV2(
@@ -125,7 +153,7 @@ def test_import_when_openai_types_were_dumped_then_the_call_arrives(tmp_path, st
 
 
 def test_import_when_litellm_logged_then_the_calls_arrive_under_one_name(store):
-    report = import_logs("litellm", LITELLM, store)
+    report = import_logs("litellm", RECORDED / "litellm" / "payloads.jsonl", store)
 
     assert (report.n_added, report.n_dropped) == (6, {"answered from a cache": 1})
     assert report.n_quarantined == 0
