@@ -13,7 +13,15 @@ from typing import Any
 from fusion_integrations.logs.importers._values import as_list, as_mapping, as_text, decoded, first
 from fusion_integrations.types import Message, Role
 
-__all__ = ["Answer", "answer_of", "answer_of_response", "conversation", "structured", "text_of"]
+__all__ = [
+    "Answer",
+    "answer_of",
+    "answer_of_response",
+    "conversation",
+    "conversation_of_request",
+    "structured",
+    "text_of",
+]
 
 _ROLES: Mapping[str, Role] = {
     "system": "system",
@@ -79,6 +87,25 @@ def conversation(value: Any, *, system: Any = None) -> tuple[Message, ...]:
     if len(value) == 1 and isinstance(value[0], list):
         value = value[0]  # LangChain logs batches, here of one
     return (*before, *(_message(each) for each in value))
+
+
+def conversation_of_request(request: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Read what the body of an API's request asks: chat, completion, OpenAI Responses, Anthropic, Gemini.
+
+    Args:
+        request: The body.
+
+    Returns:
+        The messages, oldest first; none if the body holds no prompt.
+
+    Raises:
+        ValueError: If its prompt cannot be read.
+    """
+    names = ("messages", "input", "prompt", "contents")
+    prompt = next((request[name] for name in names if request.get(name)), None)
+    if prompt is None:
+        return ()
+    return conversation(prompt, system=first(request, "system", "instructions"))
 
 
 def structured(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion_integrations.logs.importers._chat import answer_of_response, conversation, text_of
+from fusion_integrations.logs.importers._chat import answer_of_response, conversation_of_request, text_of
 from fusion_integrations.logs.importers._contract import (
     Call,
     Dropped,
@@ -46,10 +46,8 @@ def _outcome(row: SourceRow) -> Outcome:
     if first(values, "cache_reference_id") not in (None, _NO_CACHE):
         return Dropped(row=row, reason="answered from a cache")
     request, response = as_mapping(values.get("request_body")), as_mapping(values.get("response_body"))
-    prompt = next(
-        (request[key] for key in ("messages", "input", "prompt", "contents") if request.get(key)), None
-    )
-    if prompt is None:
+    messages = conversation_of_request(request)
+    if not messages:
         return Dropped(row=row, reason="prompt not stored")
     answer = answer_of_response(response)
     error = _error(values, response)
@@ -57,7 +55,7 @@ def _outcome(row: SourceRow) -> Outcome:
     milliseconds = as_number(first(values, "delay_ms", "latency"), what="delay_ms")
     fields: dict[str, Any] = {
         "source_id": request_id,
-        "messages": conversation(prompt, system=first(request, "system", "instructions")),
+        "messages": messages,
         "candidate_id": model,
         "model": model,
         "response": answer.text if error is None else None,

@@ -6,11 +6,11 @@ dropped and counted, for nothing can be learnt from them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fusion_integrations.logs.importers._chat import conversation
+from fusion_integrations.logs.importers._chat import conversation, conversation_of_request
 from fusion_integrations.logs.importers._contract import (
     Call,
     Dropped,
@@ -48,7 +48,10 @@ def _outcome(row: SourceRow) -> Outcome:
         return Dropped(row=row, reason="not a model call")
     if is_cached(values):
         return Dropped(row=row, reason="answered from a cache")
-    messages = _messages(values)
+    # Newer proxies keep the prompt in the request alone; "{}" is written for none.
+    own = decoded(values.get("messages"))
+    request = as_mapping(values.get("proxy_server_request"))
+    messages = conversation(own) if own else conversation_of_request(request)
     if not messages:
         return Dropped(row=row, reason="prompt not stored")
     metadata = as_mapping(values.get("metadata"))
@@ -56,7 +59,7 @@ def _outcome(row: SourceRow) -> Outcome:
     milliseconds = as_number(values.get("request_duration_ms"), what="request_duration_ms")
     fields: dict[str, Any] = {
         "source_id": request_id,
-        "messages": conversation(messages),
+        "messages": messages,
         **call_fields(values, metadata=metadata),
         **routing_fields(values, metadata=metadata),
         "latency_s": seconds_between(started, ended) if milliseconds is None else milliseconds / 1000,
@@ -69,12 +72,6 @@ def _outcome(row: SourceRow) -> Outcome:
     if started is not None:
         fields["created_at"] = started
     return Call(row=row, fields=fields)
-
-
-def _messages(values: Mapping[str, Any]) -> Any:
-    """Return the prompt, which newer proxies keep in the request alone; what is empty is none."""
-    own = decoded(values.get("messages"))
-    return own or as_mapping(values.get("proxy_server_request")).get("messages")
 
 
 FORMAT = LogFormat(read=_read, source="litellm")

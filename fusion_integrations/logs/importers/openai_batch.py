@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_integrations.errors import LogSchemaError
-from fusion_integrations.logs.importers._chat import answer_of_response, conversation
+from fusion_integrations.logs.importers._chat import answer_of_response, conversation_of_request
 from fusion_integrations.logs.importers._contract import (
     Call,
     Dropped,
@@ -52,10 +52,11 @@ def _outcome(row: SourceRow, shelf: Shelf) -> Outcome:
     if len(asked) > 1:
         raise ValueError(f"custom_id: the input file has {len(asked)} requests '{custom_id:.200}'")
     request = as_mapping(asked[0])
-    prompt = next((request[key] for key in ("messages", "input", "prompt") if request.get(key)), None)
     response = as_mapping(row.values.get("response"))
     body = as_mapping(response.get("body"))
-    if prompt is None or body.get("object") == "list":
+    is_embedding = body.get("object") == "list"
+    messages = () if is_embedding else conversation_of_request(request)
+    if not messages:
         return Dropped(row=row, reason="not a model call")
     answer = answer_of_response(body)
     error = _error(row.values, response, body)
@@ -63,7 +64,7 @@ def _outcome(row: SourceRow, shelf: Shelf) -> Outcome:
     fields: dict[str, Any] = {
         # The id of the line in the batch; `custom_id` is unique in its batch alone.
         "source_id": name_of(first(row.values, "id") or custom_id, what="id"),
-        "messages": conversation(prompt, system=request.get("instructions")),
+        "messages": messages,
         "candidate_id": model,
         "model": model,
         "response": answer.text if error is None else None,

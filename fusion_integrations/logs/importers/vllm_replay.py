@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion_integrations.logs.importers._chat import answer_of_response, conversation
+from fusion_integrations.logs.importers._chat import answer_of_response, conversation_of_request
 from fusion_integrations.logs.importers._contract import (
     Call,
     Dropped,
@@ -54,8 +54,8 @@ def _outcome(row: SourceRow) -> Outcome:
     if values.get("request_body_truncated") or values.get("response_body_truncated"):
         return Dropped(row=row, reason="prompt or answer cut off")
     request, response = as_mapping(values.get("request_body")), as_mapping(values.get("response_body"))
-    prompt = first(request, "messages", "input") or first(values, "prompt")
-    if not prompt:
+    messages = conversation_of_request(request) or conversation_of_request(values)
+    if not messages:
         return Dropped(row=row, reason="prompt not stored")
     answer = answer_of_response(response) if response else answer_of_response(values.get("response_body"))
     error = _error(values, response)
@@ -64,7 +64,7 @@ def _outcome(row: SourceRow) -> Outcome:
     milliseconds = as_number(first(values, "duration_ms"), what="duration_ms")
     fields: dict[str, Any] = {
         "source_id": record_id,
-        "messages": conversation(prompt, system=request.get("instructions")),
+        "messages": messages,
         "candidate_id": f"{model}:reasoning" if is_reasoning else model,
         "model": model,
         "prompt_mode": "reasoning" if is_reasoning else "direct",

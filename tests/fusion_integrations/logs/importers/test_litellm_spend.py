@@ -26,19 +26,26 @@ def test_import_when_a_row_holds_no_call_to_learn_from_then_it_is_dropped(
     assert (report.n_added, report.n_dropped) == (0, {reason: 1})
 
 
-def test_import_when_the_prompt_stands_in_the_request_then_it_is_found(tmp_path, store, samples):
-    fact = samples.Fact()
-    request = json.dumps({"model": "chat", "messages": fact.messages})
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where?"}]},
+        {"instructions": "Be brief.", "input": "Where?"},  # OpenAI Responses
+        {
+            "system": [{"type": "text", "text": "Be brief."}],
+            "messages": [{"role": "user", "content": "Where?"}],
+        },
+    ],
+)
+def test_import_when_the_prompt_stands_in_the_request_then_it_is_found(tmp_path, store, samples, asked):
+    request = json.dumps({"model": "chat", **asked})
+    row = samples.litellm_spend_row(samples.Fact(), messages="{}", proxy_server_request=request)
 
-    load(
-        store,
-        samples,
-        tmp_path / "spend.csv",
-        samples.litellm_spend_row(fact, messages="{}", proxy_server_request=request),
-    )
+    load(store, samples, tmp_path / "spend.csv", row)
 
     (record,) = store.records()
-    assert record.messages[-1].content == fact.query
+    turns = [(turn.role, turn.content) for turn in record.messages]
+    assert turns == [("system", "Be brief."), ("user", "Where?")]
 
 
 def test_import_when_the_metadata_is_json_text_then_the_routing_decision_is_read(tmp_path, store, samples):
