@@ -33,7 +33,7 @@ def import_logs(
         Path | None,
         typer.Option(
             help="Second file of the export: the batch input of openai-batch, the scores of langfuse, "
-            "the default_llm.json of llmrouter."
+            "the default_llm.json of llmrouter, the log records of otel."
         ),
     ] = None,
     source: Annotated[
