@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.basis import DecisionBasis
 from fusion_integrations.query_level.choice import ROUNDING, Choice, choose, reward
 from fusion_integrations.query_level.explanation import Outcome, explain_choice, explain_quality
@@ -193,15 +194,20 @@ def _ranking(
         [prediction.candidates[column].id for column in order.tolist()],
         performance[order].tolist(),
         se[order].tolist(),
-        np.clip(performance - half, 0.0, 1.0)[order].tolist(),
-        np.clip(performance + half, 0.0, 1.0)[order].tolist(),
-        [_or_none(cost) for cost in choice.cost_usd[row, order].tolist()],
-        [None] * len(order) if latency is None else [_or_none(each) for each in latency[row, order].tolist()],
+        np.maximum(performance - half, 0.0)[order].tolist(),
+        np.minimum(performance + half, 1.0)[order].tolist(),
+        _numbers_or_none(choice.cost_usd[row, order]),
+        [None] * len(order) if latency is None else _numbers_or_none(latency[row, order]),
         [None if reason else worth for worth, reason in zip(rewards, excluded, strict=True)],
         excluded,
         strict=True,
     )
     return tuple(map(RankedCandidate._make, columns))
+
+
+def _numbers_or_none(values: FloatArray) -> list[float | None]:
+    numbers: list[float] = values.tolist()
+    return [_or_none(number) for number in numbers] if np.isnan(values).any() else [*numbers]
 
 
 def _or_none(value: float) -> float | None:

@@ -78,6 +78,8 @@ def _limits(prediction: Prediction, policy: RoutingPolicy, cost: FloatArray) -> 
 
 
 def _exclude_unable(excluded: Exclusions, candidates: tuple[Candidate, ...], policy: RoutingPolicy) -> None:
+    if not policy.required_capabilities and policy.allowed is None:
+        return
     ids = [candidate.id for candidate in candidates]
     unknown = sorted((policy.allowed or frozenset()) - set(ids))
     if unknown:

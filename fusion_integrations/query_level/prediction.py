@@ -52,7 +52,10 @@ class Prediction:
     @cached_property
     def performance(self) -> FloatArray:
         """(n, k) expected performance, the mean of the members."""
-        mean: FloatArray = self.performance_members.mean(axis=0, dtype=np.float32)
+        # Not NumPy's own mean, which takes longer to begin than this to end.
+        mean: FloatArray = np.add.reduce(self.performance_members, axis=0) / np.float32(
+            len(self.performance_members)
+        )
         mean.flags.writeable = False
         return mean
 
@@ -132,6 +135,9 @@ def _jackknife_se(members: FloatArray) -> FloatArray:
     Source:
         Shao and Tu, The Jackknife and Bootstrap (1995), section 2.3: variance (m - 1) / m * sum of squares.
     """
+    # Written out: NumPy's own variance takes twice as long on the few numbers of one query.
     m = members.shape[0]
-    se: FloatArray = np.sqrt((m - 1) * members.var(axis=0, dtype=np.float64)).astype(np.float32)
+    deviations = members - np.add.reduce(members, axis=0, dtype=np.float64) / m
+    variance = np.add.reduce(deviations * deviations, axis=0) * ((m - 1) / m)
+    se: FloatArray = np.sqrt(variance).astype(np.float32)
     return se

@@ -73,15 +73,16 @@ _ASCII_PUNCTUATION = "".join(_PUNCTUATION.findall("".join(map(chr, range(128))))
 _DECIMAL = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _LARGEST_NUMBER = 1e12
 
-# How often words of a kind occur, per square root of the number of words.
-_RATES: dict[str, re.Pattern[str]] = {
-    "ratio_word_rate": re.compile(
-        r"(?i)\b(?:times|twice|thrice|double|triple|half|third|quarter|fraction|percent|ratio)\b"
+# How often words of a kind occur, per square root of the number of words; with hints as above.
+_RATIO_WORDS = "times|twice|thrice|double|triple|half|third|quarter|fraction|percent|ratio"
+_EXCHANGE_WORDS = "remaining|left|rest|lost|gave|spent|sold|bought|added|removed|returned"
+_RATES: dict[str, tuple[re.Pattern[str], tuple[str, ...]]] = {
+    "ratio_word_rate": (re.compile(rf"(?i)\b(?:{_RATIO_WORDS})\b"), tuple(_RATIO_WORDS.split("|"))),
+    "exchange_word_rate": (re.compile(rf"(?i)\b(?:{_EXCHANGE_WORDS})\b"), tuple(_EXCHANGE_WORDS.split("|"))),
+    "comparison_rate": (
+        re.compile(r"(?i)\b(?:more|less|fewer|most|least) than\b|\bat (?:most|least)\b"),
+        (" than", "at most", "at least"),
     ),
-    "exchange_word_rate": re.compile(
-        r"(?i)\b(?:remaining|left|rest|lost|gave|spent|sold|bought|added|removed|returned)\b"
-    ),
-    "comparison_rate": re.compile(r"(?i)\b(?:more|less|fewer|most|least) than\b|\bat (?:most|least)\b"),
 }
 
 TEXT_FEATURES: tuple[str, ...] = (
@@ -131,7 +132,10 @@ def _features_of(text: str) -> list[float]:
     n = max(len(text), 1)
     words = text.split()
     n_words = max(len(words), 1)
-    folded = text.casefold()
+    folded = hinting = text.casefold()
+    if not text.isascii():
+        # Patterns that ignore case take dotted and dotless i for i; folding alone leaves them be.
+        hinting = folded.replace("i\u0307", "i").replace("\u0131", "i")
     n_digits, n_upper, n_punctuation, n_non_ascii = _character_counts(text)
     # Without a digit there is no number, and only then is the search for one worth sparing.
     n_numbers = len(_NUMBER.findall(text)) if n_digits else 0
@@ -147,8 +151,8 @@ def _features_of(text: str) -> list[float]:
         n_non_ascii / n,
         math.log1p(n_numbers) / 4,
         len(set(folded.split())) / n_words,
-        *_flags(text, folded),
-        *_number_features(text, n_words, has_digits=n_digits > 0),
+        *_flags(text, hinting),
+        *_number_features(text, hinting, n_words, has_digits=n_digits > 0),
     ]
 
 
@@ -170,23 +174,22 @@ def _character_counts(text: str) -> tuple[int, int, int, int]:
     return n_digits, n_upper, n_punctuation, len(text) - n
 
 
-def _flags(text: str, folded: str) -> list[float]:
+def _flags(text: str, hinting: str) -> list[float]:
     """Say of each pattern whether it occurs, 1 or 0."""
-    if not text.isascii():
-        # Patterns that ignore case take dotted and dotless i for i; folding alone leaves them be.
-        folded = folded.replace("i\u0307", "i").replace("\u0131", "i")
-    flags = []
-    for pattern, hints in _PATTERNS_AND_HINTS:
-        is_possible = not hints
-        for hint in hints:
-            if hint in folded:
-                is_possible = True
-                break
-        flags.append(float(is_possible and pattern.search(text) is not None))
-    return flags
+    return [
+        float(_is_possible(hints, hinting) and pattern.search(text) is not None)
+        for pattern, hints in _PATTERNS_AND_HINTS
+    ]
 
 
-def _number_features(text: str, n_words: int, *, has_digits: bool) -> list[float]:
+def _is_possible(hints: tuple[str, ...], hinting: str) -> bool:
+    for hint in hints:
+        if hint in hinting:
+            return True
+    return not hints
+
+
+def _number_features(text: str, hinting: str, n_words: int, *, has_digits: bool) -> list[float]:
     numbers = _DECIMAL.findall(text) if has_digits else []
     # Digits beyond the bound change nothing, and a run of thousands of them is no number worth parsing.
     largest = max((float(number.replace(",", "")[:20]) for number in numbers), default=0.0)
@@ -194,6 +197,9 @@ def _number_features(text: str, n_words: int, *, has_digits: bool) -> list[float
     return [
         math.log1p(min(largest, _LARGEST_NUMBER)) / 10,
         sum("." in number for number in numbers) / root,
-        *(len(pattern.findall(text)) / root for pattern in _RATES.values()),
+        *(
+            len(pattern.findall(text)) / root if _is_possible(hints, hinting) else 0.0
+            for pattern, hints in _RATES.values()
+        ),
         text.count(",") / root / 2,
     ]

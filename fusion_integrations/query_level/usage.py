@@ -57,16 +57,15 @@ class UsageModel:
     def predict(self, texts: Sequence[str], features: FloatArray) -> Usage:
         """Predict the use of queries from their texts and (n, d) features."""
         characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
-        expected, k = self.head.predict(features) * self.scale, len(self.scale) // 2
+        shares, k = self.head.memberships(features), len(self.scale) // 2
+        expected = (shares @ self.head.means) * self.scale
         # A line may cross zero outside the lengths it was fitted on, and a negative cost would be a reward.
         input_tokens = np.maximum(self.input_fit[0] + self.input_fit[1] * characters, 0)
         return Usage(
             input_tokens=input_tokens,
             output_tokens=expected[:, :k],
             cost_usd=expected[:, k:],
-            latency_s=None
-            if self.latency_s is None
-            else replace(self.head, means=self.latency_s).predict(features),
+            latency_s=None if self.latency_s is None else shares @ self.latency_s,
         )
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:

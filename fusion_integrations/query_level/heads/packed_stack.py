@@ -1,4 +1,4 @@
-"""All members of a router's default stack at once, in a handful of matrix products.
+"""All members of a router's default stack at once, in one large matrix product and two small ones.
 
 Deciding on one query is many small steps, each of which costs NumPy more to begin than to do; members in turn
 take several times as long. The arithmetic is that of `StackHead`, with its weights multiplied out beforehand.
@@ -21,30 +21,29 @@ from fusion_integrations.query_level.heads.stack import StackHead
 
 __all__ = ["PackedStack"]
 
+_ROWS = 4096  # queries at once: each takes as many numbers as all members have weights a feature
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PackedStack:
     """m members whose base is `cluster` and whose corrections are `experts` and a logistic `linear`.
 
     Attributes:
-        group_weights: (d, m * g) linear scores of the g groups in every member.
+        weights: (d, m * g + m * t + m * g * t) of each feature, member by member: for the scores of its g
+            groups, for its logistic regression, for what the expert of each group adds.
         group_bias: (m, 1, g).
+        linear_bias: (m, 1, t) of the logistic regression.
         offset: (m, 1, t) of the prediction.
         values: (m, g, t) what a group adds.
-        expert_weights: (g, d, m * t) what its expert adds, a feature.
-        linear_weights: (d, m * t) of the logistic regression.
-        linear_bias: (m * t,).
         deviation_weights: (m, 1, 1) of what the regression predicts for a candidate.
         level_weights: (m, 1, 1) of its mean over the candidates, besides.
     """
 
-    group_weights: FloatArray
+    weights: FloatArray
     group_bias: FloatArray
+    linear_bias: FloatArray
     offset: FloatArray
     values: FloatArray
-    expert_weights: FloatArray
-    linear_weights: FloatArray
-    linear_bias: FloatArray
     deviation_weights: FloatArray
     level_weights: FloatArray
 
@@ -66,38 +65,51 @@ class PackedStack:
                 _weighed(base.means, d_base - d_experts - d_linear, l_base - l_experts - l_linear)
                 + _weighed(experts.groups.means + experts.bias, d_experts, l_experts)
             )
-            expert_weights.append(_weighed(experts.weights, d_experts, l_experts))
+            by_group = _weighed(experts.weights, d_experts, l_experts)  # (g, d, t)
+            expert_weights.append(by_group.transpose(1, 0, 2).reshape(by_group.shape[1], -1))
             deviations.append(d_linear)
             levels.append(l_linear)
         return cls(
-            group_weights=np.concatenate([base.weights for _, base, _, _ in unpacked], axis=1),
+            weights=np.concatenate(
+                [
+                    *(base.weights for _, base, _, _ in unpacked),
+                    *(linear.weights for _, _, _, linear in unpacked),
+                    *expert_weights,
+                ],
+                axis=1,
+            ),
             group_bias=np.stack([base.bias for _, base, _, _ in unpacked])[:, None],
             offset=np.stack(offsets)[:, None],
             values=np.stack(values),
-            expert_weights=np.concatenate(expert_weights, axis=2),
-            linear_weights=np.concatenate([linear.weights for _, _, _, linear in unpacked], axis=1),
-            linear_bias=np.concatenate([linear.bias for _, _, _, linear in unpacked]),
+            linear_bias=np.stack([linear.bias for _, _, _, linear in unpacked])[:, None],
             deviation_weights=np.array(deviations, dtype=np.float32)[:, None, None],
             level_weights=np.array(levels, dtype=np.float32)[:, None, None],
         )
 
     def predict(self, features: FloatArray) -> FloatArray:
         """Predict (m, n, t) values from (n, d) features."""
-        shares = softmax(self._by_member(features @ self.group_weights) + self.group_bias)
+        if len(features) <= _ROWS:
+            return self._predict(features)
+        starts = range(0, len(features), _ROWS)
+        return np.concatenate([self._predict(features[start : start + _ROWS]) for start in starts], axis=1)
+
+    def _predict(self, features: FloatArray) -> FloatArray:
+        m, g, t = self.values.shape
+        by_feature = features @ self.weights
+        shares = softmax(_by_member(by_feature[:, : m * g], m) + self.group_bias)
         predicted: FloatArray = shares @ self.values + self.offset
         shares[shares < MIN_SHARE] = 0.0
-        for group in np.flatnonzero(shares.any(axis=(0, 1))):
-            predicted += shares[:, :, group, None] * self._by_member(features @ self.expert_weights[group])
-        regression = logistic(self._by_member(features @ self.linear_weights + self.linear_bias))
+        by_expert = by_feature[:, m * (g + t) :].reshape(len(features), m, g, t).transpose(1, 0, 2, 3)
+        predicted += (shares[:, :, None] @ by_expert)[:, :, 0]
+        regression = logistic(_by_member(by_feature[:, m * g : m * (g + t)], m) + self.linear_bias)
         predicted += self.deviation_weights * regression
         predicted += self.level_weights * regression.mean(axis=2, keepdims=True)
         return predicted
 
-    def _by_member(self, values: FloatArray) -> FloatArray:
-        """Turn (n, m * x) into (m, n, x)."""
-        return values.reshape(len(values), len(self.offset), values.shape[1] // len(self.offset)).transpose(
-            1, 0, 2
-        )
+
+def _by_member(values: FloatArray, m: int) -> FloatArray:
+    """Turn (n, m * x) into (m, n, x)."""
+    return values.reshape(len(values), m, values.shape[1] // m).transpose(1, 0, 2)
 
 
 def _unpack(member: FittedHead) -> tuple[StackHead, ClusterHead, ExpertsHead, LinearHead] | None:
