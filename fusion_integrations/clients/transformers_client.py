@@ -15,8 +15,8 @@ from fusion_integrations._optional import require
 from fusion_integrations.clients._few_shot import FEW_SHOT_STOPS, few_shot_text
 from fusion_integrations.clients._random_state import seeded
 from fusion_integrations.clients._watch import GenerationWatch, cut_at_stop, settled_text
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.errors import (
-    ArtifactNotFoundError,
     CandidateCallError,
     FusionError,
     InvalidPolicyError,
@@ -121,19 +121,11 @@ class TransformersClient:
             ArtifactNotFoundError: If the folder holds no `*.safetensors`.
             MissingDependencyError: If torch or transformers is not installed.
         """
-        path = Path(path)
-        if not any(path.glob("*.safetensors")):
-            message = f"There are no safetensors weights in '{path}'. Pass the folder of a saved model."
-            raise ArtifactNotFoundError(message)
-        torch = require("torch", extra="transformers")
-        transformers = require("transformers", extra="transformers")
-        safe = {"local_files_only": True, "trust_remote_code": False}
+        network, tokenizer = load_model(path)
         return cls(
             model_name,
-            model=transformers.AutoModelForCausalLM.from_pretrained(
-                path, dtype=torch.float32, use_safetensors=True, **safe
-            ),
-            tokenizer=transformers.AutoTokenizer.from_pretrained(path, **safe),
+            model=network,
+            tokenizer=tokenizer,
             prompt_format=prompt_format,
             few_shot_examples=few_shot_examples,
             batch_size=batch_size,

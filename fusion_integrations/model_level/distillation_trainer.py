@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from fusion_integrations._optional import require
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
@@ -33,7 +34,6 @@ from fusion_integrations.model_level.student_network import (
     end_tokens,
     export_adapter,
     identify_base,
-    load_base,
 )
 from fusion_integrations.types import query_text
 
@@ -116,7 +116,7 @@ class DistillationTrainer:
         frame = as_frame(logs)
         dataset = DistillationDataset.from_logs(frame, self.arguments)
         eval_dataset = None if eval_logs is None else self._eval_dataset(as_frame(eval_logs), taught=dataset)
-        network, tokenizer = load_base(self.base)
+        network, tokenizer = load_model(self.base, extra="distill")
         base = identify_base(self.base, name=self.base_name, tokenizer=tokenizer)
         pairs, n_unfit = self._tokenize(dataset, network, tokenizer)
         eval_pairs = self._tokenize(eval_dataset, network, tokenizer)[0] if eval_dataset else []

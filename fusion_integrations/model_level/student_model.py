@@ -10,6 +10,7 @@ from typing import Any, Self
 from fusion_integrations.artifacts import save_artifact
 from fusion_integrations.artifacts.loading import read_manifest
 from fusion_integrations.clients._random_state import seeded
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.clients.transformers_client import TransformersClient
 from fusion_integrations.errors import ArtifactNotFoundError
 from fusion_integrations.model_level.student_artifact import (
@@ -23,7 +24,6 @@ from fusion_integrations.model_level.student_network import (
     attach_adapter,
     check_base,
     identify_base,
-    load_base,
 )
 from fusion_integrations.types import Completion, GenerationOptions, Message
 
@@ -213,7 +213,7 @@ def run_adapter(
         ArtifactNotFoundError: If there is no base in the folder.
         ArtifactFormatError: If the base is another one, or the adapter does not fit it.
     """
-    network, tokenizer = load_base(base)
+    network, tokenizer = load_model(base, extra="distill")
     check_base(adapter.base, identify_base(base, name=adapter.base.name, tokenizer=tokenizer), folder=base)
     with seeded(0, device=network.device):  # PEFT draws random numbers to initialise what is then loaded
         adapted = attach_adapter(network, adapter, source=source)

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from fusion_integrations._optional import require
 from fusion_integrations.clients.gguf_weights import weights_identity
-from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError, InvalidPolicyError
+from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
 from fusion_integrations.model_level.student_artifact import (
     WEIGHTS_FILE,
     BaseIdentity,
@@ -33,36 +33,9 @@ __all__ = [
     "end_tokens",
     "export_adapter",
     "identify_base",
-    "load_base",
     "lora_config",
     "without_rename_warning",
 ]
-
-
-def load_base(folder: str | Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a base in float32: bfloat16 is slower on CPUs, and merging in it costs accuracy.
-
-    Args:
-        folder: Folder of safetensors, config and tokenizer. Nothing is downloaded, no code of it is run.
-
-    Returns:
-        The network and its tokenizer.
-
-    Raises:
-        ArtifactNotFoundError: If the folder holds no `*.safetensors`.
-        MissingDependencyError: If torch or transformers is not installed.
-    """
-    folder = Path(folder)
-    if not any(folder.glob("*.safetensors")):
-        message = f"There are no safetensors weights in '{folder}'. Pass the folder of a saved model."
-        raise ArtifactNotFoundError(message)
-    torch = require("torch", extra="distill")
-    transformers = require("transformers", extra="distill")
-    safe = {"local_files_only": True, "trust_remote_code": False}
-    network = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, use_safetensors=True, **safe
-    )
-    return network, transformers.AutoTokenizer.from_pretrained(folder, **safe)
 
 
 def identify_base(folder: str | Path, *, name: str, tokenizer: PreTrainedTokenizerBase) -> BaseIdentity:

@@ -11,12 +11,12 @@ from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from pydantic import ValidationError
 
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError
 from fusion_integrations.model_level.student_model import StudentModel, run_adapter
 from fusion_integrations.model_level.student_network import (
     export_adapter,
     identify_base,
-    load_base,
     lora_config,
 )
 from fusion_integrations.testing import ScriptedChatClient
@@ -69,7 +69,7 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import peft
     import torch
 
-    network, tokenizer = load_base(base)
+    network, tokenizer = load_model(base)
     identity = identify_base(base, name="tiny", tokenizer=tokenizer)
     settings = lora_config(rank=2, alpha=4.0, dropout=0.0, target_modules=["q_proj"])
     with torch.random.fork_rng():

@@ -8,12 +8,12 @@ from llama_index.core import Document, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.embeddings.mock_embed_model import MockEmbedding
 
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError
 from fusion_integrations.model_level.student_model import StudentModel, run_adapter
 from fusion_integrations.model_level.student_network import (
     export_adapter,
     identify_base,
-    load_base,
     lora_config,
 )
 from fusion_integrations.testing import ScriptedChatClient
@@ -67,7 +67,7 @@ def folder(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import peft
     import torch
 
-    network, tokenizer = load_base(base)
+    network, tokenizer = load_model(base)
     identity = identify_base(base, name="tiny-base", tokenizer=tokenizer)
     torch.manual_seed(5)
     settings = lora_config(rank=4, alpha=8.0, dropout=0.0, target_modules=["q_proj", "v_proj"])

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import pytest
 
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.clients.transformers_client import TransformersClient
 from fusion_integrations.demo.models import smollm2_client
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.model_level.distillation_dataset import SftPair
 from fusion_integrations.model_level.distillation_tokens import tokenize_pairs
-from fusion_integrations.model_level.student_network import end_tokens, load_base
+from fusion_integrations.model_level.student_network import end_tokens
 from fusion_integrations.types import GenerationOptions, Message
 
 WITHOUT_END = (
@@ -34,7 +35,7 @@ def pair_of(answer, messages=ASKED):
 
 @pytest.fixture(scope="module")
 def tokenize(base):
-    network, tokenizer = load_base(base)
+    network, tokenizer = load_model(base)
 
     def run(*pairs, max_tokens=200, template=None):
         own = tokenizer.chat_template
@@ -113,7 +114,7 @@ def test_pairs_when_the_template_does_not_continue_its_prompt_are_refused(tokeni
 
 
 def test_pairs_when_there_is_no_template_are_refused(base):
-    _, tokenizer = load_base(base)
+    _, tokenizer = load_model(base)
     tokenizer.chat_template = None
     with pytest.raises(InvalidPolicyError, match="no chat template"):
         tokenize_pairs([pair_of("a")], tokenizer=tokenizer, end_tokens=[2], max_tokens=20)

@@ -2,18 +2,19 @@ from __future__ import annotations
 
 import pytest
 
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.clients.transformers_client import TransformersClient
 from fusion_integrations.model_level.distillation_dataset import DistillationDataset
 from fusion_integrations.model_level.distillation_tokens import tokenize_pairs
 from fusion_integrations.model_level.sft import make_sft_trainer
-from fusion_integrations.model_level.student_network import end_tokens, load_base
+from fusion_integrations.model_level.student_network import end_tokens
 from fusion_integrations.types import GenerationOptions
 
 
 @pytest.fixture
 def sft_of(base, echoes, quick, tmp_path):
     def make(repeats=1):
-        network, tokenizer = load_base(base)
+        network, tokenizer = load_model(base)
         pairs, _ = tokenize_pairs(
             DistillationDataset.from_logs(echoes, quick).pairs * repeats,
             tokenizer=tokenizer,

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fusion_integrations.artifacts import read_manifest
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.errors import ArtifactFormatError, ArtifactNotFoundError
 from fusion_integrations.model_level.student_model import StudentModel
-from fusion_integrations.model_level.student_network import load_base
 from fusion_integrations.protocols import ChatClient, StreamingChatClient
 from fusion_integrations.streaming import read_stream
 from fusion_integrations.types import GenerationOptions, Message
@@ -58,7 +58,7 @@ def test_student_answers_otherwise_than_its_base(loaded, base):
 
     ids = torch.arange(30).reshape(1, 30)
     with torch.inference_mode():
-        theirs = load_base(base)[0](ids).logits
+        theirs = load_model(base)[0](ids).logits
         ours = loaded.client._network(ids).logits
     assert float((ours - theirs).abs().max()) > 0.1
 
@@ -72,7 +72,7 @@ def test_adapter_folder_is_what_peft_loads(loaded, base):
     import torch
     from peft import PeftModel
 
-    adapted = PeftModel.from_pretrained(load_base(base)[0], loaded.adapter_folder)
+    adapted = PeftModel.from_pretrained(load_model(base)[0], loaded.adapter_folder)
     ids = torch.arange(30).reshape(1, 30)
     with torch.inference_mode():
         difference = adapted(ids).logits - loaded.client._network(ids).logits
@@ -114,7 +114,7 @@ def test_loading_when_the_chat_template_is_another_refuses(loaded, make_base):
 
 
 def test_loading_when_the_base_lies_elsewhere_in_parts_works(loaded, base, tmp_path):
-    network, tokenizer = load_base(base)
+    network, tokenizer = load_model(base)
     network.save_pretrained(tmp_path / "sharded", max_shard_size="40KB")
     tokenizer.save_pretrained(tmp_path / "sharded")
     assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1

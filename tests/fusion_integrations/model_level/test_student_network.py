@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from fusion_integrations.clients.model_folder import load_model
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
-from fusion_integrations.model_level.student_network import attach_adapter, end_tokens, load_base
+from fusion_integrations.model_level.student_network import attach_adapter, end_tokens
 
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
 
@@ -27,8 +28,8 @@ def changed(adapter, change):
 
 
 def test_merged_and_unmerged_adapter_give_the_same_logits_and_not_those_of_the_base(base, student):
-    plain = logits(load_base(base)[0])
-    adapted = attach_adapter(load_base(base)[0], student.adapter, source="test")
+    plain = logits(load_model(base)[0])
+    adapted = attach_adapter(load_model(base)[0], student.adapter, source="test")
     unmerged = logits(adapted)
     merged = logits(adapted.merge_and_unload())
     assert float((merged - unmerged).abs().max()) < 1e-4
@@ -53,28 +54,30 @@ def test_adapter_names_its_layers_by_their_last_part(student):
 )
 def test_attaching_when_the_weights_do_not_fit_refuses(base, student, change, message):
     with pytest.raises(ArtifactFormatError, match=f"adapter_model.safetensors of here .*{message}"):
-        attach_adapter(load_base(base)[0], changed(student.adapter, change), source="here")
+        attach_adapter(load_model(base)[0], changed(student.adapter, change), source="here")
 
 
 def test_attaching_when_the_weights_are_no_safetensors_refuses(base, student):
     with pytest.raises(ArtifactFormatError, match="does not fit the base 'tiny-chat'"):
-        attach_adapter(load_base(base)[0], replace(student.adapter, weights=b"\x80\x04pickle"), source="here")
+        attach_adapter(
+            load_model(base)[0], replace(student.adapter, weights=b"\x80\x04pickle"), source="here"
+        )
 
 
 def test_attaching_when_the_rank_is_a_lie_refuses_before_making_room(base, student):
     config = student.adapter.config.model_copy(update={"r": 1024})
     with pytest.raises(ArtifactFormatError, match="not of rank 1024"):
-        attach_adapter(load_base(base)[0], replace(student.adapter, config=config), source="here")
+        attach_adapter(load_model(base)[0], replace(student.adapter, config=config), source="here")
 
 
 def test_attaching_when_the_base_has_no_such_layers_refuses(base, student):
     config = student.adapter.config.model_copy(update={"target_modules": ("c_attn",)})
     with pytest.raises(ArtifactFormatError, match="c_attn"):
-        attach_adapter(load_base(base)[0], replace(student.adapter, config=config), source="here")
+        attach_adapter(load_model(base)[0], replace(student.adapter, config=config), source="here")
 
 
 def test_end_tokens_are_those_of_the_generation_config_else_of_the_tokenizer(base):
-    network, tokenizer = load_base(base)
+    network, tokenizer = load_model(base)
     network.generation_config.eos_token_id = [7, 2]
     assert end_tokens(network, tokenizer) == (7, 2)
     network.generation_config.eos_token_id = None
