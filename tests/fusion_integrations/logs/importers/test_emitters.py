@@ -7,6 +7,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from fusion_integrations.logs import LogStore
 from fusion_integrations.logs.importers import import_logs
 
 QUESTION, ANSWER = "Capital of Norway?", "Oslo."
@@ -166,3 +167,22 @@ def test_import_when_litellm_logged_then_the_calls_arrive_under_one_name(store):
     answers = [record.response for record in store.records() if record.error is None]
     assert sorted(answers) == [ANSWER] * 4 + ["This is a mock request"]  # what stood beside the tool call
     assert all(record.cost_usd > 0 and record.latency_s > 0 for record in store.records() if not record.error)
+
+
+def test_import_when_litellm_wrote_spend_logs_then_the_routed_call_arrives_as_its_payload_says(store):
+    import_logs("litellm", RECORDED / "litellm" / "payloads.jsonl", store)
+    (routed,) = [record for record in store.records() if record.assignment == "policy"]
+
+    report = import_logs("litellm-spend", RECORDED / "litellm" / "spend_logs.jsonl", store)
+
+    assert (report.n_rows, report.n_known) == (1, 1)
+    with LogStore.open(":memory:") as other:
+        import_logs("litellm-spend", RECORDED / "litellm" / "spend_logs.jsonl", other)
+        (spent,) = other.records()
+    exact = {
+        "latency_s",
+        "created_at",
+        "session_id",
+    }  # milliseconds there; the proxy makes sessions of its own
+    assert spent.model_dump(exclude=exact) == routed.model_dump(exclude=exact)
+    assert spent.latency_s == pytest.approx(routed.latency_s, abs=1e-3)
