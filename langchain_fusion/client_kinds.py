@@ -52,6 +52,10 @@ def langchain_client(model_name: str, settings: Mapping[str, JsonValue], folder:
     name = entry.model or model_name
     try:
         model = init_chat_model(name, model_provider=entry.model_provider, **arguments)
+        if "max_retries" not in arguments and hasattr(model, "max_retries"):
+            # Whoever asks tries again, at the pace and within the budget it has; tries inside a try would
+            # escape both.
+            model = init_chat_model(name, model_provider=entry.model_provider, **arguments, max_retries=0)
     except ImportError as error:
         raise MissingDependencyError(f"LangChain cannot make '{name}': {error}") from error
     except (ValueError, TypeError) as error:

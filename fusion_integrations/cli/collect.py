@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,8 +85,9 @@ def collect(
                 if dry_run:
                     _show_estimates(place, collector.estimate(asked), name=name, budget_usd=budget_usd)
                     return
+                started = datetime.now(UTC)
                 report = collector.collect(asked)
-            failures = _last_failures(log_store, name) if report.n_failed else {}
+            failures = _last_failures(log_store, name, since=started) if report.n_failed else {}
             label = store_label(store)
         if report.n_failed and not report.n_done:
             raise CandidateCallError(f"All {report.n_failed} calls failed. {_describe(failures)}")
@@ -162,11 +164,13 @@ def _default_collection(queries: str) -> str:
     return DEMO_COLLECTION if queries in (DEMO, DEMO_LEVELS) else Path(queries).stem
 
 
-def _last_failures(store: LogStore, collection: str) -> dict[str, str]:
-    """Return the latest error of each candidate in a collection."""
+def _last_failures(store: LogStore, collection: str, *, since: datetime) -> dict[str, str]:
+    """Return the latest error of each candidate in a run of a collection."""
     import polars as pl
 
-    failed = store.to_frame().filter(pl.col("error").is_not_null() & (pl.col("source") == collection))
+    failed = store.to_frame().filter(
+        pl.col("error").is_not_null() & (pl.col("source") == collection) & (pl.col("created_at") >= since)
+    )
     return dict(failed.select("candidate_id", "error").iter_rows())
 
 

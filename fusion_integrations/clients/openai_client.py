@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fusion_integrations._optional import require
 from fusion_integrations.clients.call_failure import call_failure
-from fusion_integrations.errors import CandidateCallError
+from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.types import Completion, GenerationOptions, Message
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 
 _NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout")  # of httpx: no request reached a server
 _N_THREADS = 8
+# Beside the two names of the bound on answer tokens.
+_OWN_FIELDS = frozenset({"model", "messages", "temperature", "stop", "seed", "n", "stream", "stream_options"})
 
 
 class OpenAIClient:
@@ -42,9 +45,11 @@ class OpenAIClient:
         max_tokens_field: What the server calls the bound on answer tokens; OpenAI's reasoning models know
             `"max_completion_tokens"` only.
         sends_temperature: False for models that accept no temperature, as OpenAI's reasoning models.
-        extra_body: More fields of every request, for example `{"reasoning_effort": "low"}`.
+        extra_body: More fields of every request, for example `{"reasoning_effort": "low"}`; none of those
+            that this client sets, for bounds on cost rest on them.
 
     Raises:
+        InvalidPolicyError: If `extra_body` has such a field.
         MissingDependencyError: If the package `openai` is not installed.
 
     Example:
@@ -66,6 +71,12 @@ class OpenAIClient:
         sends_temperature: bool = True,
         extra_body: Mapping[str, JsonValue] | None = None,
     ) -> None:
+        own = sorted((_OWN_FIELDS | set(get_args(MaxTokensField))) & (extra_body or {}).keys())
+        if own:
+            raise InvalidPolicyError(
+                f"extra_body of model '{model_name}' sets {', '.join(own)}, which the client sets itself. "
+                "Use the options and samples of the candidate."
+            )
         package = require("openai", extra="openai")
         self._name = model_name
         self._served_model = served_model or model_name
@@ -205,7 +216,9 @@ class OpenAIClient:
                 for problem in error.errors(include_input=False)
             )
             message = f"Model '{self._name}' failed: its server's reply is no chat completion: {problems}"
-            raise CandidateCallError(message, is_transient=True) from error
+            if self._api_key:
+                message = message.replace(self._api_key, "***")
+            raise CandidateCallError(message, is_transient=True) from None
         except Exception as error:  # the package lets some errors of its HTTP library pass
             failure = call_failure(error, model=self._name, secret=self._api_key)
             if isinstance(error, self._network_error):
@@ -240,6 +253,14 @@ class _Choice(_Loose):
 class _Reply(_Loose):
     choices: Annotated[list[_Choice], Field(min_length=1)]
     usage: _Usage | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check(cls, reply: Any) -> Any:
+        """Say what the server says, where it sends an error under a status of success."""
+        if isinstance(reply, dict) and reply.get("error") and not reply.get("choices"):
+            raise ValueError(f"the server says {json.dumps(reply['error'])[:500]}")
+        return reply
 
     def completion(self, model: str, start: float) -> Completion:
         """Return the first answer as the core knows it."""

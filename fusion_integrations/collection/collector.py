@@ -211,13 +211,16 @@ class LogCollector:
         """Return what earlier runs were billed; a call of unknown cost counts at its bound."""
         candidates = {candidate.id: candidate for candidate in self._settings.candidates}
         return math.fsum(
-            self._billed_usd(record, candidates[record.candidate_id])
+            self._billed_usd(record, candidates.get(record.candidate_id))
             for record in self._store.records()
-            if record.source == self._collection and record.candidate_id in candidates
+            if record.source == self._collection
         )
 
-    def _billed_usd(self, record: LogRecord, candidate: Candidate) -> float:
+    def _billed_usd(self, record: LogRecord, candidate: Candidate | None) -> float:
         settings = self._settings
+        if candidate is None:
+            # Nobody says any more whether one that was removed or renamed is billed: its cost counts.
+            return record.cost_usd or 0.0
         if not is_billed(candidate, settings.prices):
             return 0.0
         if record.cost_usd is not None:

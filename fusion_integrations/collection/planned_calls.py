@@ -124,11 +124,12 @@ def distinct_queries(queries: Sequence[Query]) -> list[Query]:
         The first of each.
 
     Raises:
-        LogSchemaError: If two queries of the same messages differ in task, reference or metric, or a metric
-            is unknown or cannot read its reference.
+        LogSchemaError: If two queries of the same messages differ in task, reference or metric, a metric is
+            unknown or cannot read its reference, or a text is none that a log can hold.
     """
     by_id: dict[str, Query] = {}
     for query in queries:
+        _check_text(query)
         known = by_id.setdefault(query.query_id, query)
         if known != query:
             message = (
@@ -139,3 +140,15 @@ def distinct_queries(queries: Sequence[Query]) -> list[Query]:
         if query.metric is not None and query.reference is not None:
             score("", metric=query.metric, reference=query.reference, query=query.text)
     return list(by_id.values())
+
+
+def _check_text(query: Query) -> None:
+    texts = [*(turn.content for turn in query.messages), query.task or "", query.reference or ""]
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        message = (
+            f"The query {query.text[:80]!r} has half of a surrogate pair, {error.object[error.start]!r}, "
+            "which no log can hold. Correct its text."
+        )
+        raise LogSchemaError(message) from error

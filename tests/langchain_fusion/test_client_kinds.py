@@ -88,6 +88,15 @@ def test_client_when_the_settings_do_not_fit_says_why_without_the_key(settings, 
     assert KEY not in str(caught.value)
 
 
+def test_client_when_the_server_fails_asks_once_for_whoever_calls_it_tries_again(settings, openai_server):
+    kind = type(openai_server).answer.__globals__["Reply"]
+    openai_server.reply = lambda _: kind(status=500)
+    client = langchain_client("my-tiny", settings | {"arguments": {"base_url": openai_server.url}}, Path())
+    with pytest.raises(CandidateCallError):
+        client.complete(ASKED)
+    assert len(openai_server.requests) == 1
+
+
 def test_collect_when_a_candidates_file_names_langchain_collects_with_limits_and_retries(
     openai_server, settings, tmp_path
 ):

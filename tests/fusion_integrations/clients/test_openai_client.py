@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fusion_integrations.clients.openai_client import OpenAIClient
-from fusion_integrations.errors import CandidateCallError
+from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.protocols import ChatClient, StreamingChatClient
 from fusion_integrations.streaming import read_stream
 from fusion_integrations.types import Completion, GenerationOptions, Message
@@ -82,6 +82,12 @@ def test_complete_when_the_model_reasons_sends_what_it_knows(openai_server):
         "max_completion_tokens": 9,
         "reasoning_effort": "low",
     }
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens", "n", "messages"])
+def test_client_when_extra_fields_would_replace_its_own_refuses_them(field):
+    with pytest.raises(InvalidPolicyError, match=f"extra_body of model 'tiny' sets {field}"):
+        OpenAIClient("tiny", extra_body={field: 5, "reasoning_effort": "low"})
 
 
 async def test_acomplete_answers_as_complete_does(client):
@@ -173,6 +179,10 @@ def test_complete_when_the_quota_is_used_up_is_not_worth_another_try(client, ope
         ("<html>busy</html>", "no chat completion: reply: Invalid JSON"),
         ("", "no chat completion: reply: Invalid JSON"),
         ("{}", "no chat completion: choices: Field required"),
+        (
+            f'{{"error": {{"message": "no capacity for {KEY}"}}}}',
+            'the server says {"message": "no capacity for ***"}',
+        ),
         ('{"choices": []}', "choices: List should have at least 1 item"),
         ('{"choices": [{"message": {"content": 7}}]}', "choices.0.message.content: Input should be a valid"),
         (

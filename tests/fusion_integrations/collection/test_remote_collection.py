@@ -11,7 +11,12 @@ import pytest
 from fusion_integrations.clients.openai_client import OpenAIClient
 from fusion_integrations.collection.call_limits import CallLimits
 from fusion_integrations.collection.collector import LogCollector
-from fusion_integrations.errors import CandidateCallError, InvalidPolicyError, UnknownCandidateError
+from fusion_integrations.errors import (
+    CandidateCallError,
+    InvalidPolicyError,
+    LogSchemaError,
+    UnknownCandidateError,
+)
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.types import Candidate, GenerationOptions, Price, PriceTable, Query
 
@@ -195,6 +200,21 @@ def test_collect_when_the_budget_ends_stops_before_exceeding_it_and_goes_on_with
     report = collector(budget_usd=None).collect(queries(10))
     assert (report.n_done, report.n_left) == (5, 0)
     assert len(openai_server.requests) == 10
+
+
+def test_collect_when_a_candidate_was_renamed_what_it_spent_counts(collector, openai_server):
+    collector(budget_usd=3.0).collect(queries(3))
+    renamed = Candidate(id="other", model="tiny", revision="direct-1")
+    report = collector(candidates=[renamed], budget_usd=4.0).collect(queries(3))
+    assert (report.n_done, report.n_left) == (1, 2)
+    assert len(openai_server.requests) == 4
+
+
+def test_collect_when_a_text_is_none_that_a_log_can_hold_says_so_before_asking(collector, openai_server):
+    broken = Query.from_text("What does \ud83d mean?")
+    with pytest.raises(LogSchemaError, match="half of a surrogate pair"):
+        collector().collect([*queries(1), broken])
+    assert openai_server.requests == []
 
 
 def test_collect_when_costs_are_below_their_bounds_uses_the_whole_budget(collector, openai_server):
