@@ -9,6 +9,7 @@ __all__ = [
     "DECLARATION",
     "clean_answer",
     "declared_answer",
+    "has_negation",
     "is_refusal",
     "normalise",
     "split_sentences",
@@ -48,36 +49,44 @@ _AFTER_SUBJECT = re.compile(r"\s(?:is the|comes)\b", re.IGNORECASE)
 
 _POSSESSIVE = re.compile(r"(?<=\w)'s\b(?!')")
 _WORD = re.compile(r"[^\W_]+")
+_SIGNED_WORD = re.compile(r"(?:(?<!\w)-(?=\d))?[^\W_]+(?:[+#]{1,2}(?!\w))?")
 _ARTICLES = frozenset({"a", "an", "the"})
 
 
-def clean_answer(text: str) -> str:
+def clean_answer(text: str, *, keeps_negated: bool = False) -> str:
     r"""Remove what hides the result: Markdown emphasis, LaTeX wrappers, typographic signs, negated words.
 
     Args:
         text: What a candidate wrote.
+        keeps_negated: Whether a word after "not" stays. Else it goes: "not 5" says what the answer is not.
 
     Returns:
-        The text without surrounding whitespace. `\boxed{}` stays. A word after "not" is removed: "not 5" says
-        what the answer is not.
+        The text without surrounding whitespace. `\boxed{}` stays.
     """
     text = unicodedata.normalize("NFC", text).translate(_PLAIN_CHARACTERS)
     text = _LATEX_TEXT.sub(r"\1", _FRACTION.sub(r"\1/\2", text))
     # Refusals consist of negations: "I do not know" must stay readable for `is_refusal`.
     text = _EMPHASIS.sub("", text).strip()
-    return text if is_refusal(text) else _NEGATED_WORD.sub(" ", text).strip()
+    return text if keeps_negated or is_refusal(text) else _NEGATED_WORD.sub(" ", text).strip()
+
+
+def has_negation(text: str) -> bool:
+    """Tell whether a text negates a word, as "not guilty" does."""
+    return _NEGATED_WORD.search(text.translate(_PLAIN_CHARACTERS)) is not None
 
 
 def normalise(text: str) -> str:
     """Casefold, drop accents, punctuation and articles, and join the words with single spaces.
 
-    Text made of articles only is kept: "a" may be the letter asked for.
+    Text made of articles only is kept: "a" may be the letter asked for. So are the sign of a number and what
+    ends names such as "C++": "-5" is not "5".
 
     Source:
         The answer normalisation of SQuAD (Rajpurkar et al. 2016), extended to accents and possessives.
     """
-    decomposed = unicodedata.normalize("NFKD", _POSSESSIVE.sub("", text.casefold()))
-    words = _WORD.findall("".join(char for char in decomposed if not unicodedata.combining(char)))
+    folded = text.translate(_PLAIN_CHARACTERS).casefold()
+    decomposed = unicodedata.normalize("NFKD", _POSSESSIVE.sub("", folded))
+    words = _SIGNED_WORD.findall("".join(char for char in decomposed if not unicodedata.combining(char)))
     return " ".join([word for word in words if word not in _ARTICLES] or words)
 
 

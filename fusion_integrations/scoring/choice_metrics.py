@@ -35,6 +35,17 @@ _CHOICE_DECLARED = re.compile(
     re.IGNORECASE,
 )
 
+# "B is correct", "(B) is the right one".
+_LETTER_CALLED_RIGHT = re.compile(
+    r"\b([A-H])\b\)? (?:is|must be|would be) (?:the )?(?:correct|right|true|best)\b", re.IGNORECASE
+)
+# A first line that is a letter, or an option ("B. Rome"), or goes on with its reason.
+_OPENING = re.compile(
+    r"\W*(?:(?:option|choice|letter)\s+)?[\"'(]?([A-H])(?:\W*$|[).]\s|\s*,?\s+(?:because|since)\b)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OPTION_LINE = re.compile(r"^[^\S\n]*\(?[A-H](?:[).:]\s|[^\w\n]*$)", re.IGNORECASE | re.MULTILINE)
+
 _LABEL_SETS = (
     ("positive", "negative", "neutral", "mixed"),
     ("yes", "no"),
@@ -44,7 +55,10 @@ _LABEL_SETS = (
 
 
 def choice_match(answer: str, reference: str) -> float:
-    """Compare the letter chosen; several letters without a declaration choose nothing.
+    """Compare the letter chosen.
+
+    An answer that declares nothing chooses the only letter it names, else the only one it calls right, else
+    the one it opens with; several letters otherwise choose nothing.
 
     Args:
         answer: A cleaned answer.
@@ -71,7 +85,17 @@ def _chosen_letters(answer: str) -> set[str]:
         letters = _upper(leading.groups()) if leading else _named_letters(sentence)
         if letters:
             return letters
-    return _named_letters(answer)
+    named = _named_letters(answer)
+    if len(named) <= 1 or declared is not None:
+        return named
+    called_right = {letter.upper() for letter in _LETTER_CALLED_RIGHT.findall(answer)}
+    if len(called_right) == 1:
+        return called_right
+    opening = _OPENING.match(answer)
+    # A second option on a line of its own: the question's options, repeated.
+    if opening and len(_OPTION_LINE.findall(answer)) <= 1:
+        return {opening[1].upper()}
+    return named
 
 
 def _named_letters(text: str) -> set[str]:

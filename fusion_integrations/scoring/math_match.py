@@ -17,13 +17,13 @@ _FORMULA = re.compile(
     r"\$\$(.{1,400}?)\$\$|\$([^$]{1,400})\$|\\\((.{1,400}?)\\\)|\\\[(.{1,400}?)\\\]", re.DOTALL
 )
 _SENTENCE_END = re.compile(r"[.!?;](?=\s|$)|\n")
-_VERB = re.compile(r"\b(?:is|are|equals|be)\b|:", re.IGNORECASE)
+_VERB = re.compile(r"\b(?:is|are|equals|be)\b|:(?!(?<=\d:)\d)", re.IGNORECASE)  # not that of a ratio, 3:2
 _EMPHASIS = re.compile(r"\*\*|__|`")
 _SIGNS = str.maketrans("\u2212\u2013\u2044\u00a0\u202f\u00d7\u00b7", "--/  **")
 # Separators of thousands in text and in LaTeX. "1, 234" and "(1,234)" stay: those are two numbers or a pair.
 _THOUSANDS = re.compile(r"(?<![\d.(\[{,])(\d{1,3})((?:(?:,|\{,\}|,?\\[,!])\d{3})+)(?![\d\]}]|,\d|\))")
 _CURRENCY = re.compile(r"\\?[$\u20ac\u00a3](?=\s*-?[\d.])")
-_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)")
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 _MAX_CHARS = 400  # longer than any result; what is longer is a derivation
 _MAX_DIGITS = 100
 
@@ -51,7 +51,7 @@ def math_match(answer: str, reference: str) -> float:
     Source:
         Symbolic comparison by math-verify (Hugging Face), the answer format by MATH (Hendrycks et al. 2021).
     """
-    expected = math_result(reference) or reference.strip()[:_MAX_CHARS]
+    expected = _expected(reference)
     if not expected:
         raise LogSchemaError(f"Metric 'math_match' needs the right result as reference, got '{reference}'.")
     result = None if is_refusal(clean_answer(answer)) else math_result(answer)
@@ -63,6 +63,13 @@ def math_match(answer: str, reference: str) -> float:
     if numbers[0] is not None and numbers[1] is not None:
         return float(abs(numbers[1] - numbers[0]) <= _TOLERANCE * abs(numbers[0]))
     return float(are_equal(expected, result))
+
+
+def _expected(reference: str) -> str:
+    # A solution commits to its result as an answer does; of a bare result no part is left out.
+    is_solution = _BOX.search(reference) or DECLARATION.search(reference)
+    stated = math_result(reference) if is_solution else None
+    return stated or _tidy(reference.translate(_SIGNS)[: _MAX_CHARS + 1])
 
 
 def math_result(text: str) -> str | None:
@@ -82,9 +89,12 @@ def math_result(text: str) -> str | None:
         stated = _stated(text)
     if len(stated) > _MAX_CHARS:
         return None
+    return _tidy(stated) or None
+
+
+def _tidy(stated: str) -> str:
     result = _THOUSANDS.sub(_without_separators, _CURRENCY.sub("", stated.strip())).strip(" \t\n$")
-    result = result.rstrip(".,;: ")
-    return result or None
+    return result.rstrip(".,;: ")
 
 
 def _last_boxed(text: str) -> str | None:

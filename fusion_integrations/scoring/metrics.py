@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from fusion_integrations.errors import LogSchemaError
-from fusion_integrations.scoring.answer_extraction import clean_answer, is_refusal
+from fusion_integrations.scoring.answer_extraction import clean_answer, has_negation, is_refusal
 from fusion_integrations.scoring.choice_metrics import choice_match, label_match
 from fusion_integrations.scoring.code_metrics import code_pass, reference_with_prompt
 from fusion_integrations.scoring.math_match import math_match
@@ -29,8 +29,9 @@ class Metric:
         name: What `Query.metric` and the score rows call it.
         version: Raised when the rule changes; scores of different versions are not comparable.
         function: Maps an answer and a reference to [0, 1]; the empty answer maps to 0.
-        reads: What it takes as answer: `"prose"` after `clean_answer`, a refusal being empty, or the
-            `"source"` as it was written, where clean-up would damage LaTeX or code.
+        reads: What it takes as answer. `"prose"`: after `clean_answer`, a refusal being empty; `"phrase"`:
+            the same, but with what "not" negates if the reference negates something; `"words"`: with all that
+            was said; `"source"`: as it was written, where clean-up would damage LaTeX or code.
         complete_reference: Adds to a reference what only the text of the query says; None if the reference
             always says all.
     """
@@ -38,27 +39,27 @@ class Metric:
     name: str
     version: str
     function: Callable[[str, str], float]
-    reads: Literal["prose", "source"] = "prose"
+    reads: Literal["prose", "phrase", "words", "source"] = "prose"
     complete_reference: Callable[[str, str], str] | None = None
 
 
-_OF_PROSE = (
-    (numeric_match, "2"),
-    (choice_match, "2"),
-    (label_match, "1"),
-    (cover_match, "1"),
-    (exact_match, "1"),
-    (token_f1, "1"),
-    (word_coverage, "1"),
+_OF_TEXT: tuple[tuple[Callable[[str, str], float], str, Literal["prose", "phrase", "words"]], ...] = (
+    (numeric_match, "3", "prose"),
+    (choice_match, "3", "prose"),
+    (label_match, "1", "prose"),
+    (cover_match, "2", "phrase"),
+    (exact_match, "2", "phrase"),
+    (token_f1, "2", "words"),
+    (word_coverage, "2", "words"),
 )
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         **{
-            function.__name__: Metric(name=function.__name__, version=version, function=function)
-            for function, version in _OF_PROSE
+            function.__name__: Metric(name=function.__name__, version=version, function=function, reads=reads)
+            for function, version, reads in _OF_TEXT
         },
-        "math_match": Metric(name="math_match", version="1", function=math_match, reads="source"),
+        "math_match": Metric(name="math_match", version="2", function=math_match, reads="source"),
         "code_pass": Metric(
             name="code_pass",
             version="1",
@@ -132,5 +133,8 @@ def score(answer: str, *, metric: str, reference: str, query: str = "") -> float
         reference = found.complete_reference(reference, query)
     if found.reads == "source":
         return found.function(answer, reference)
-    text = clean_answer(answer)
-    return found.function("" if is_refusal(text) else text, reference)
+    # What the reference itself negates or apologises for is no negation and no refusal of the answer.
+    keeps_negated = found.reads == "words" or (found.reads == "phrase" and has_negation(reference))
+    text = clean_answer(answer, keeps_negated=keeps_negated)
+    is_declined = is_refusal(text) and not is_refusal(reference)
+    return found.function("" if is_declined else text, reference)

@@ -36,7 +36,10 @@ _NUMBER_WORDS = {
 _DIGITS = re.compile(
     r"(?<![\w.])(?P<sign>-)?[$\u20ac\u00a3]?"
     r"(?:(?:(?P<whole>\d+)\s+)?(?P<top>\d+)\s?/\s?(?P<bottom>\d+)"
-    r"|(?P<decimal>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+))"
+    r"|(?P<decimal>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    # Powers of ten as programs and as people write them: 6e23, 6 x 10^23, 6 \times 10^{23}.
+    r"(?:[eE](?P<exponent>[-+]?\d{1,3})(?!\w)"
+    r"|\s?(?:[x*\u00d7]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?(?P<power>[-+]?\d{1,3})(?!\d)\}?)?)"
 )
 _WORD_NUMBER = re.compile(rf"\b(?:{'|'.join(_NUMBER_WORDS)})\b", re.IGNORECASE)
 # Beyond twenty a number in words has parts, and its last part is not its value.
@@ -125,7 +128,8 @@ def _numbers(text: str) -> list[tuple[Fraction, int, int]]:
 
 def _value(match: re.Match[str]) -> Fraction:
     if match["decimal"]:
-        value = Fraction(match["decimal"].replace(",", ""))
+        power = int(match["exponent"] or match["power"] or 0)
+        value = Fraction(match["decimal"].replace(",", "")) * Fraction(10) ** power
     else:
         # Nothing over zero is a number; the top is the best reading left.
         value = Fraction(int(match["top"]), int(match["bottom"]) or 1)

@@ -68,7 +68,8 @@ def exact_match(answer: str, reference: str) -> float:
     if "" in forms:
         raise LogSchemaError(_unreadable(reference, metric="exact_match"))
     declared = declared_answer(answer)
-    results = stated_results(answer if declared is None else declared)
+    text = answer if declared is None else declared
+    results = [text, *stated_results(text)]  # all of it too: it may be a title that looks like a question
     return float(any(normalise(result) in forms for result in results))
 
 
