@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from langchain_core.language_models import LanguageModelInput
@@ -27,6 +27,7 @@ __all__ = [
     "edit_last_user_message",
     "is_cached",
     "portable_messages",
+    "reported_tokens",
     "to_completion",
     "to_core",
     "to_langchain",
@@ -77,27 +78,50 @@ _TO_LANGCHAIN: dict[Role, Callable[[str], BaseMessage]] = {
 }
 
 
-def to_completion(message: BaseMessage, *, model: str, latency_s: float | None = None) -> Completion:
+def to_completion(
+    message: BaseMessage,
+    *,
+    model: str,
+    latency_s: float | None = None,
+    llm_output: Mapping[str, Any] | None = None,
+) -> Completion:
     """Return a model's answer as the core logs and prices it.
 
     Args:
         message: The answer.
         model: Name to log it under.
         latency_s: Wall-clock seconds, if known.
+        llm_output: What the model's result says besides its messages, if known.
 
     Returns:
         The completion; token counts are None where the model reported no usage.
     """
     usage = message.usage_metadata if isinstance(message, AIMessage) else None
+    input_tokens, output_tokens = (
+        (usage["input_tokens"], usage["output_tokens"])
+        if usage
+        else reported_tokens(message.response_metadata, llm_output)
+    )
     reasons = (message.response_metadata.get(key) for key in _FINISH_KEYS)
     return Completion(
         text=str(message.text),
         model=model,
-        input_tokens=usage["input_tokens"] if usage else None,
-        output_tokens=usage["output_tokens"] if usage else None,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         finish_reason=str(next((reason for reason in reasons if reason), "stop")),
         latency_s=latency_s,
     )
+
+
+def reported_tokens(*reports: Mapping[str, Any] | None) -> tuple[int | None, int | None]:
+    """Return the tokens of prompt and answer by the first report with a `token_usage`, None if unknown."""
+    usages = ((report or {}).get("token_usage") for report in reports)
+    usage = next((usage for usage in usages if usage and isinstance(usage, Mapping)), {})
+    return _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def is_cached(message: BaseMessage) -> bool:

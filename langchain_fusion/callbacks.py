@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, Generation, LLMResult
 from fusion_integrations.logs.background_writer import BackgroundWriter, WriterStats
 from fusion_integrations.logs.live_calls import FeedbackStore, LiveCall, LiveCallLog
 from fusion_integrations.types import Completion, Message, PriceTable
-from langchain_fusion._convert import is_cached, to_completion, to_core
+from langchain_fusion._convert import is_cached, reported_tokens, to_completion, to_core
 from langchain_fusion._overrides import session_id_in
 from langchain_fusion._routed_call import RECORDED_KEY
 
@@ -33,8 +33,13 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
     routed, and that its pipeline records in the same store, is one record: the pipeline's. A model that is
     called inside another model's run is the one that is logged. Answers from LangChain's cache are nobody's
     call and not logged. Where a model gives several answers to one call, the first is logged. A stream that
-    nobody reads to its end leaves a record with the finish reason `"abandoned"`; a call that is cancelled
-    without streaming leaves none, since LangChain tells nothing of it.
+    nobody reads to its end leaves a record with the finish reason `"abandoned"`.
+
+    LangChain does not tell of a call that is cancelled, or that a timeout ends, without streaming. If the run
+    around it is cancelled with it, the call is logged as failed; if that run goes on and ends, the call is
+    logged when the handler is closed. A call with no run around it leaves no record: it is counted in
+    `n_unrecorded` when the handler is closed, as are calls that still run then. Conversations whose last user
+    message is missing or has no text are counted there too, since no record can hold them.
 
     Args:
         store: Where records go, usually a `LogStore`. It stays open; close the handler first.
@@ -95,8 +100,11 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
         return self._calls.writer.flush(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Write what is pending, as is else done when the process ends; later calls are not logged."""
-        self._calls.writer.close()
+        """Log or count calls whose end is not known, and write what is pending; later calls are not logged.
+
+        When the process ends without this, what is pending is still written.
+        """
+        self._calls.close()
 
     def stats(self) -> WriterStats:
         """Count what became of the records so far."""
@@ -104,7 +112,7 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
 
     @property
     def n_unrecorded(self) -> int:
-        """How many calls no record could be made of, such as conversations without text."""
+        """How many calls no record could be made of; see `LiveCallLog.n_unrecorded`."""
         return self._calls.n_unrecorded
 
     def __enter__(self) -> FusionLogCallbackHandler:
@@ -162,7 +170,7 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
             # LangChain marks what its own middleware asks for itself; no router records that.
             is_recorded=bool(metadata.get(RECORDED_KEY)) and "lc_source" not in metadata,
         )
-        self._calls.begin(str(run_id), call)
+        self._calls.begin(str(run_id), call, parent_id=None if parent_run_id is None else str(parent_run_id))
 
     def on_stream_event(self, event: Mapping[str, Any], *, run_id: UUID, **_: Any) -> None:
         """Take note of a piece of an answer: a run that breaks off tells of events nothing."""
@@ -204,9 +212,9 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
         """Forget a run."""
         self._calls.leave(str(run_id))
 
-    def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
-        """Forget a run."""
-        self._calls.leave(str(run_id))
+    def on_chain_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Forget a run, and log the calls that were cancelled with it."""
+        self._calls.leave(str(run_id), error=error)
 
     def on_tool_start(
         self,
@@ -224,9 +232,9 @@ class FusionLogCallbackHandler(BaseCallbackHandler):
         """Forget a run."""
         self._calls.leave(str(run_id))
 
-    def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:  # noqa: ARG002
-        """Forget a run."""
-        self._calls.leave(str(run_id))
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **_: Any) -> None:
+        """Forget a run, as of a chain."""
+        self._calls.leave(str(run_id), error=error)
 
 
 def _run_id(run_or_message_id: UUID | str) -> str:
@@ -257,11 +265,13 @@ def _first(response: LLMResult) -> Generation | None:
 def _completion(generation: Generation | None, response: LLMResult) -> Completion | None:
     """Return an answer, None for one from LangChain's cache."""
     if isinstance(generation, ChatGeneration):
-        return None if is_cached(generation.message) else to_completion(generation.message, model="")
-    usage: Mapping[str, Any] = (response.llm_output or {}).get("token_usage") or {}
+        if is_cached(generation.message):
+            return None
+        return to_completion(generation.message, model="", llm_output=response.llm_output)
+    input_tokens, output_tokens = reported_tokens(response.llm_output)
     return Completion(
         text=generation.text if generation else "",
         model="",
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse, CompletionResponse
@@ -51,8 +52,10 @@ class FusionLogEventHandler(BaseEventHandler):
 
     An LLM whose method calls another LLM method, as those for local models do, is one call: the inner one,
     with the conversation that the outer was given. A call whose span is dropped has failed. A stream that
-    nobody reads to its end leaves a record with the finish reason `"abandoned"`; one that nobody begins to
-    read leaves none.
+    nobody reads to its end leaves a record with the finish reason `"abandoned"`. One that nobody begins to
+    read leaves none: it is counted in `n_unrecorded` when the handler is closed, as are calls that still run
+    then. Conversations whose last user message is missing or has no text are counted there too, since no
+    record can hold them.
 
     A record has the id in the tag `fusion_run_id`, where the application sets one with `instrument_tags`,
     else that of the call's span. Calls of `FusionLLM` have that tag, and where its pipeline records them
@@ -126,11 +129,14 @@ class FusionLogEventHandler(BaseEventHandler):
         return self._calls.writer.flush(timeout_s=timeout_s)
 
     def close(self) -> None:
-        """Write what is pending, as is else done when the process ends; later calls are not logged."""
+        """Log or count calls whose end is not known, and write what is pending; later calls are not logged.
+
+        When the process ends without this, what is pending is still written.
+        """
         root = get_dispatcher()
         root.span_handlers = [handler for handler in root.span_handlers if handler is not self._spans]
         root.event_handlers = [handler for handler in root.event_handlers if handler is not self]
-        self._calls.writer.close()
+        self._calls.close()
 
     def stats(self) -> WriterStats:
         """Count what became of the records so far."""
@@ -138,7 +144,7 @@ class FusionLogEventHandler(BaseEventHandler):
 
     @property
     def n_unrecorded(self) -> int:
-        """How many calls no record could be made of, such as conversations without text."""
+        """How many calls no record could be made of; see `LiveCallLog.n_unrecorded`."""
         return self._calls.n_unrecorded
 
     def __enter__(self) -> FusionLogEventHandler:
@@ -159,12 +165,19 @@ class FusionLogEventHandler(BaseEventHandler):
             elif isinstance(event, LLMCompletionStartEvent):
                 self._begin(event, (Message(role="user", content=event.prompt),))
             elif isinstance(event, LLMChatInProgressEvent | LLMCompletionInProgressEvent):
-                self._streams.read(event.span_id)
+                self._read(event.span_id)
                 self._calls.add_text(event.span_id, event.response.delta or "")
             elif isinstance(event, LLMChatEndEvent | LLMCompletionEndEvent):
+                self._read(event.span_id)
                 self._calls.end(event.span_id, _completion(event.response))
             elif isinstance(event, ExceptionEvent):
+                self._read(event.span_id)
                 self._calls.fail(event.span_id, event.exception)
+
+    def _read(self, span_id: str) -> None:
+        mistaken = self._streams.read(span_id)
+        if mistaken is not None:
+            self._calls.move(mistaken.inner, into=span_id, out_of=mistaken.outer)
 
     def _begin(
         self, event: LLMChatStartEvent | LLMCompletionStartEvent, messages: tuple[Message, ...]
@@ -235,39 +248,70 @@ class _SpanWatch(BaseSpanHandler[BaseSpan]):
             self._calls.fail(id_, err or RuntimeError("the span was dropped"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Pair:
+    """An async stream and the sync one that it is taken to be made of."""
+
+    outer: str
+    inner: str
+
+
 class _UnreadStreams:
-    """Knows async streams that have begun but given nothing, and finds the sync ones that they are made of.
+    """Knows async streams that nothing has come of yet, and finds the sync ones that they are made of.
 
     `CustomLLM` makes an async stream of its sync one at the first reading, when the span of the async call is
-    over: no span says that the one lies in the other.
+    over: no span says that the one lies in the other. Of several equal streams it first takes the oldest;
+    which one is being read shows when something comes of it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._unread: OrderedDict[str, tuple[Message, ...]] = OrderedDict()
+        self._inner: dict[str, str] = {}  # what an unread stream is taken to be made of
 
     def around(self, span_id: str, messages: tuple[Message, ...]) -> str | None:
         """Return the async stream that a beginning call serves, None if it serves none."""
-        name = span_id.partition("-")[0]  # class and method
-        owner, _, method = name.rpartition(".")
+        owner, method = _owner_and_method(span_id)
         with self._lock:
             if method.startswith("astream_"):
                 self._unread[span_id] = messages
                 if len(self._unread) > _MAX_UNREAD:
-                    self._unread.popitem(last=False)
-            outer = f"{owner}.a{method}-"
-            found = (
-                each for each in self._unread if each.startswith(outer) and self._unread[each] == messages
-            )
-            around = next(found, None)
-            if around is not None:
-                del self._unread[around]
-            return around
+                    oldest, _ = self._unread.popitem(last=False)
+                    self._inner.pop(oldest, None)
+            outer = next(self._equal(owner, f"a{method}", messages, has_inner=False), None)
+            if outer is not None:
+                self._inner[outer] = span_id
+            return outer
 
-    def read(self, span_id: str) -> None:
-        """Take note that a stream has given something."""
+    def read(self, span_id: str) -> _Pair | None:
+        """Take note that a stream gave something, or ended; return the pair that this shows to be mistaken.
+
+        The inner stream of that pair is this one's.
+        """
         with self._lock:
-            self._unread.pop(span_id, None)
+            messages = self._unread.pop(span_id, None)
+            inner = self._inner.pop(span_id, None)
+            if messages is None or inner is not None:
+                return None
+            # What gives something without an inner stream may have had it taken by an equal one.
+            other = next(self._equal(*_owner_and_method(span_id), messages, has_inner=True), None)
+            return None if other is None else _Pair(outer=other, inner=self._inner.pop(other))
+
+    def _equal(
+        self, owner: str, method: str, messages: tuple[Message, ...], *, has_inner: bool
+    ) -> Iterator[str]:
+        return (
+            each
+            for each, given in self._unread.items()
+            if _owner_and_method(each) == (owner, method)
+            and given == messages
+            and (each in self._inner) == has_inner
+        )
+
+
+def _owner_and_method(span_id: str) -> tuple[str, str]:
+    owner, _, method = span_id.partition("-")[0].rpartition(".")
+    return owner, method
 
 
 def _completion(response: ChatResponse | CompletionResponse | None) -> Completion:

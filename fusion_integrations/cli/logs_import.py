@@ -45,7 +45,7 @@ def import_logs(
     ] = None,
     quarantine: Annotated[
         Path | None,
-        typer.Option(help="File for rows that cannot be used.", show_default="PATH.quarantine.jsonl"),
+        typer.Option(help="New file for rows that cannot be used.", show_default="PATH.quarantine.jsonl"),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first row that cannot be used.")

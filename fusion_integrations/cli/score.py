@@ -63,7 +63,8 @@ def score(
     """Score the answers that have no score.
 
     By the metric that each log names, which runs code only in a sandbox; or by a judge, an LLM of a
-    candidates file. A run may be ended at any moment: the same command goes on where it ended.
+    candidates file, called within its limits. A run may be ended at any moment: the same command goes on
+    where it ended.
     """
     to_go_on = "Interrupted. All finished batches are stored; run the same command again to go on."
     with terminal(as_json=as_json, debug=debug, if_interrupted=to_go_on) as place:
@@ -100,6 +101,7 @@ def _make_judge(
     judge: str | None, candidates: str | None, *, rubric: Path | None, reference_order: ReferenceOrderName
 ) -> LLMJudge:
     from fusion_integrations.cli.inputs import read_candidates
+    from fusion_integrations.collection.paced_calls import PacedCalls
     from fusion_integrations.scoring.llm_judge import LLMJudge
     from fusion_integrations.types import find_candidate
 
@@ -118,10 +120,12 @@ def _make_judge(
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidPolicyError(f"Rubric '{rubric}' cannot be read: {error}.") from error
     options = candidate_set.options.get(candidate.id)
+    limits = candidate_set.limits.get(candidate.id)
     client = candidate_set.clients[candidate.model]
+    ask_each = None if limits is None else PacedCalls(client, limits=limits)
     if options is None:
-        return LLMJudge(client, rubric=text, reference_order=reference_order)
-    return LLMJudge(client, rubric=text, reference_order=reference_order, options=options)
+        return LLMJudge(client, rubric=text, reference_order=reference_order, ask_each=ask_each)
+    return LLMJudge(client, rubric=text, reference_order=reference_order, options=options, ask_each=ask_each)
 
 
 def _agreement(store: LogStore) -> JudgeAgreement | None:

@@ -7,9 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import tenacity
-
 from fusion_integrations.collection.call_limits import CallLimits, CallPace
+from fusion_integrations.collection.call_retries import call_with_retries
 from fusion_integrations.collection.planned_calls import PlannedCall, conversations
 from fusion_integrations.collection.spending import Spending, is_billed, most_cost_usd
 from fusion_integrations.errors import CandidateCallError
@@ -123,7 +122,6 @@ class Asker:
         billed_failures: list[Exception] = []
 
         def attempt() -> Completion:
-            pace.take_turn()
             if self._stop.is_set():
                 raise NotAskedError
             try:
@@ -131,19 +129,11 @@ class Asker:
             except CandidateCallError as error:
                 if may_be_billed(error):
                     billed_failures.append(error)
-                if error.retry_after_s is not None and _is_worth_another_try(error, limits):
-                    pace.pause(error.retry_after_s)
                 raise
 
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: _is_worth_another_try(error, limits)),
-            stop=tenacity.stop_after_attempt(limits.n_tries),
-            wait=_Wait(limits),
-            sleep=tenacity.sleep_using_event(self._stop),
-            reraise=True,
-        )
+        answer: Completion | Exception
         try:
-            answer: Completion | Exception = retrying(attempt)
+            answer = call_with_retries(attempt, limits=limits, pace=pace, stop=self._stop)
         except NotAskedError as error:
             if not billed_failures:
                 raise
@@ -224,25 +214,3 @@ class Asker:
 def may_be_billed(error: BaseException) -> bool:
     """Tell whether a call that failed may cost something; only who knows better says no."""
     return error.may_be_billed if isinstance(error, CandidateCallError) else True
-
-
-def _is_worth_another_try(error: BaseException, limits: CallLimits) -> bool:
-    if not isinstance(error, CandidateCallError) or not error.is_transient:
-        return False
-    return error.retry_after_s is None or error.retry_after_s <= limits.max_retry_wait_s
-
-
-class _Wait(tenacity.wait.wait_base):
-    """Waits as long as the server asks, or twice as long each time with a random part."""
-
-    def __init__(self, limits: CallLimits) -> None:
-        self._by_itself = tenacity.wait_exponential(
-            multiplier=limits.retry_wait_s, max=limits.max_retry_wait_s
-        ) + tenacity.wait_random(0, limits.retry_wait_s)
-
-    def __call__(self, retry_state: tenacity.RetryCallState) -> float:
-        """Return the seconds to wait."""
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        if isinstance(error, CandidateCallError) and error.retry_after_s is not None:
-            return error.retry_after_s
-        return self._by_itself(retry_state)

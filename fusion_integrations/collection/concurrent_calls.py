@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from fusion_integrations.collection.asking import Asker, NotAskedError, Outcome
 from fusion_integrations.collection.call_limits import CallLimits, CallPace
 from fusion_integrations.collection.planned_calls import CandidatePlan, PlannedCall
+from fusion_integrations.collection.worker_threads import run_workers
 
 __all__ = ["call_concurrently"]
-
-_LOOK_UP_S = 0.1
 
 
 def call_concurrently(
@@ -50,27 +49,10 @@ def call_concurrently(
             threading.Thread(target=work.run, args=[calls, own, pace], daemon=True)
             for _ in range(min(own.concurrency, len(calls)))
         ]
-    started: list[threading.Thread] = []
-    try:
-        for worker in workers:
-            worker.start()
-            started.append(worker)
-        _wait_for(workers)
-    except BaseException:
-        stop.set()
-        _wait_for(started)
-        raise
+    run_workers(workers, stop=stop, finishes=True)
     if work.failure is not None:
         raise work.failure
     return sum(len(calls) for calls in waiting)
-
-
-def _wait_for(workers: Sequence[threading.Thread]) -> None:
-    # Looks up now and then: where a library has system calls go on after a signal, as polars does, Ctrl-C
-    # would not end a wait that has no end of its own.
-    for worker in workers:
-        while worker.is_alive():
-            worker.join(timeout=_LOOK_UP_S)
 
 
 @dataclass(kw_only=True)

@@ -19,11 +19,11 @@ from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from fusion_integrations.errors import InvalidPolicyError
+from fusion_integrations.errors import EmptyQueryError, InvalidPolicyError
 from fusion_integrations.logs.background_writer import BackgroundWriter, RecordStore
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.text import storable_text
-from fusion_integrations.types import ABANDONED, Candidate, Completion, Message, PriceTable
+from fusion_integrations.types import ABANDONED, Candidate, Completion, Message, PriceTable, query_text
 
 __all__ = ["FeedbackStore", "LiveCall", "LiveCallLog"]
 
@@ -68,16 +68,34 @@ class LiveCall:
 class _OpenCall:
     call: LiveCall
     started_at: float
+    heard_at: float
     created_at: datetime
+    parent_id: str | None = None
+    around: _OpenCall | None = None
     is_wrapper: bool = False
+    is_left: bool = False  # by the run it is part of, which ended first
     pieces: list[str] = field(default_factory=list)
+
+    def about(self) -> LiveCall:
+        """Return what the call is about; what is recorded of one around it is not recorded again."""
+        if self.around is None:
+            return self.call
+        call, around = self.call, self.around.about()
+        return replace(
+            call,
+            messages=around.messages if call.is_rendered and call.model == around.model else call.messages,
+            record_id=call.record_id or around.record_id,
+            session_id=call.session_id or around.session_id,
+            is_recorded=call.is_recorded or around.is_recorded,
+        )
 
 
 class LiveCallLog:
     """Records the model calls of a running application, in the background.
 
-    A call inside which another call begins is a wrapper around that one and leaves no record. Nothing that
-    goes wrong here reaches the application: what cannot be recorded is counted and logged.
+    A call inside which another call begins is a wrapper around that one and leaves no record. A call of
+    whose end nothing is heard is recorded or counted when that is certain, at the latest by `close`. Nothing
+    that goes wrong here reaches the application: what cannot be recorded is counted and logged.
 
     Args:
         store: Where records and feedback go.
@@ -112,7 +130,11 @@ class LiveCallLog:
 
     @property
     def n_unrecorded(self) -> int:
-        """How many calls no record could be made of, such as conversations without text."""
+        """How many calls no record could be made of.
+
+        Those are conversations whose last user message is missing or has no text, and calls of whose end
+        nothing was heard.
+        """
         return self._n_unrecorded
 
     def enter(self, run_id: str, *, parent_id: str | None) -> None:
@@ -129,31 +151,71 @@ class LiveCallLog:
             if around is not None:
                 _keep(self._call_around, run_id, around)
 
-    def leave(self, run_id: str) -> None:
-        """Take note that a run has ended."""
+    def leave(self, run_id: str, *, error: BaseException | None = None) -> None:
+        """Take note that a run has ended.
+
+        Calls that are part of it and have not ended were cancelled if it was, and are recorded as failed.
+        Else they may go on without it, as tasks in the background do.
+
+        Args:
+            run_id: The run.
+            error: What ended it early, if anything.
+        """
         with self._lock:
             self._call_around.pop(run_id, None)
+            parts = [each for each, begun in self._open.items() if begun.parent_id == run_id]
+            for part in parts:
+                self._open[part].is_left = True
+                self._open[part].heard_at = time.perf_counter()
+            cancelled = {part: self._open.pop(part) for part in parts} if _is_cancellation(error) else {}
+        for part, begun in cancelled.items():
+            self.leave(part, error=error)
+            self._give_up(part, begun)
 
-    def begin(self, run_id: str, call: LiveCall) -> None:
+    def begin(self, run_id: str, call: LiveCall, *, parent_id: str | None = None) -> None:
         """Take note that a run calls a model.
 
         Args:
             run_id: The run; `enter` it first.
             call: What is asked of whom.
+            parent_id: The run it is part of, where the framework has the call end before that run does.
         """
-        begun = _OpenCall(call=call, started_at=time.perf_counter(), created_at=self._clock())
+        now = time.perf_counter()
+        begun = _OpenCall(
+            call=call, started_at=now, heard_at=now, created_at=self._clock(), parent_id=parent_id
+        )
         with self._lock:
-            around = self._open.get(self._call_around.get(run_id, ""))
-            if around is not None:
-                around.is_wrapper = True
-                begun.call = _inside(call, around.call)
-            _keep(self._open, run_id, begun)
+            begun.around = self._open.get(self._call_around.get(run_id, ""))
+            if begun.around is not None:
+                begun.around.is_wrapper = True
+            oldest = _keep(self._open, run_id, begun)
+        if oldest is not None:
+            self._give_up(*oldest)
+
+    def move(self, run_id: str, *, into: str, out_of: str) -> None:
+        """Correct which call a call lies in.
+
+        Args:
+            run_id: The inner call; it may have ended.
+            into: The one it lies in, as has turned out.
+            out_of: The one it was taken to lie in.
+        """
+        with self._lock:
+            inner, outer, other = (self._open.get(each) for each in (run_id, into, out_of))
+            if inner is not None and outer is not None:
+                inner.around = outer
+            if outer is not None:
+                outer.is_wrapper = True
+            if other is not None:
+                other.is_wrapper = False
 
     def add_text(self, run_id: str, text: str) -> None:
         """Take note of a piece of an answer, for the case that its reader leaves before the end."""
         with self._lock:
-            if run_id in self._open:
-                self._open[run_id].pieces.append(text)
+            begun = self._open.get(run_id)
+            if begun is not None:
+                begun.pieces.append(text)
+                begun.heard_at = time.perf_counter()
 
     def end(self, run_id: str, completion: Completion | None) -> None:
         """Record an answer.
@@ -163,8 +225,7 @@ class LiveCallLog:
             completion: The answer; its latency is filled in. None for one that no model gave now, such as an
                 answer from a cache.
         """
-        with self._lock:
-            begun = self._open.pop(run_id, None)
+        begun = self._take(run_id)
         if begun is not None and completion is not None:
             self._record(run_id, begun, completion)
 
@@ -176,16 +237,22 @@ class LiveCallLog:
             error: What ended it.
             text: The answer so far, where `add_text` was not told.
         """
-        with self._lock:
-            begun = self._open.pop(run_id, None)
+        begun = self._take(run_id)
         if begun is None:
             return
         if isinstance(error, GeneratorExit | asyncio.CancelledError):
-            so_far = text or "".join(begun.pieces)
-            completion = Completion(text=so_far, model=begun.call.model, finish_reason=ABANDONED)
-            self._record(run_id, begun, completion)
+            self._record(run_id, begun, _abandoned(begun, text or "".join(begun.pieces)))
         else:
             self._record(run_id, begun, error)
+
+    def close(self) -> None:
+        """Give up calls that have not ended, and write what is pending; later calls are not recorded."""
+        with self._lock:
+            left = list(self._open.items())
+            self._open.clear()
+        for run_id, begun in left:
+            self._give_up(run_id, begun)
+        self.writer.close()
 
     def add_feedback(self, run_id: str, value: float, *, scorer: str = "user", reason: str = "") -> None:
         """Attach a user's opinion to a recorded call, at any time after it.
@@ -227,16 +294,37 @@ class LiveCallLog:
         try:
             yield
         except Exception as error:  # frameworks and models hand over anything; the application must go on
-            with self._lock:
-                self._n_unrecorded += 1
-            logger.warning("A model call cannot be recorded: %s.", _reason(error))
+            self._count_unrecorded(_reason(error))
             logger.debug("What made it fail:", exc_info=True)
 
+    def _take(self, run_id: str) -> _OpenCall | None:
+        with self._lock:
+            begun = self._open.pop(run_id, None)
+        if begun is not None:
+            begun.heard_at = time.perf_counter()
+        return begun
+
+    def _count_unrecorded(self, reason: str) -> None:
+        with self._lock:
+            self._n_unrecorded += 1
+        logger.warning("A model call cannot be recorded: %s.", reason)
+
+    def _give_up(self, run_id: str, begun: _OpenCall) -> None:
+        """Record what is known of a call that nothing more will be heard of, or count it."""
+        if begun.pieces:
+            self._record(run_id, begun, _abandoned(begun, "".join(begun.pieces)))
+        elif begun.is_left:
+            self._record(run_id, begun, asyncio.CancelledError("The run around the call ended before it."))
+        elif not begun.is_wrapper and not begun.about().is_recorded:
+            self._count_unrecorded("nothing was heard of its end, as when it is cancelled")
+
     def _record(self, run_id: str, begun: _OpenCall, outcome: Completion | BaseException) -> None:
-        if begun.is_wrapper or begun.call.is_recorded:
+        call = begun.about()
+        if begun.is_wrapper or call.is_recorded:
             return
         with self.guarded():
-            self.writer.add(self._log_record(self._record_id(run_id, begun.call), begun, outcome))
+            query_text(call.messages)  # says by name what a record would refuse among other things
+            self.writer.add(self._log_record(self._record_id(run_id, call), call, begun, outcome))
 
     def _record_id(self, run_id: str, call: LiveCall) -> str:
         """Name a record as asked, or after its run where that name is taken."""
@@ -247,8 +335,10 @@ class LiveCallLog:
             _keep(self._used_ids, call.record_id, None)
         return f"{call.record_id}/{run_id}" if is_used else call.record_id
 
-    def _log_record(self, record_id: str, begun: _OpenCall, outcome: Completion | BaseException) -> LogRecord:
-        call, answer = begun.call, outcome if isinstance(outcome, Completion) else None
+    def _log_record(
+        self, record_id: str, call: LiveCall, begun: _OpenCall, outcome: Completion | BaseException
+    ) -> LogRecord:
+        answer = outcome if isinstance(outcome, Completion) else None
         return LogRecord(
             record_id=record_id,
             messages=tuple(
@@ -262,7 +352,7 @@ class LiveCallLog:
             input_tokens=answer.input_tokens if answer else None,
             output_tokens=answer.output_tokens if answer else None,
             cost_usd=self._cost_usd(call.model, answer) if answer else None,
-            latency_s=time.perf_counter() - begun.started_at,
+            latency_s=begun.heard_at - begun.started_at,
             session_id=call.session_id,
             created_at=begun.created_at,
             source=self._source,
@@ -278,23 +368,25 @@ class LiveCallLog:
 
 def _reason(error: Exception) -> str:
     """Say why without quoting the conversation, which warnings have no place for."""
+    if isinstance(error, EmptyQueryError):
+        return "the last user message of its conversation is missing or has no text, and a record needs one"
     if isinstance(error, ValidationError):
         return "; ".join(problem["msg"] for problem in error.errors(include_input=False))
     return type(error).__name__
 
 
-def _inside(call: LiveCall, around: LiveCall) -> LiveCall:
-    """Return what a call inside another is about: what is recorded of the outer is not recorded again."""
-    return replace(
-        call,
-        messages=around.messages if call.is_rendered and call.model == around.model else call.messages,
-        record_id=call.record_id or around.record_id,
-        session_id=call.session_id or around.session_id,
-        is_recorded=call.is_recorded or around.is_recorded,
-    )
+def _abandoned(begun: _OpenCall, text: str) -> Completion:
+    return Completion(text=text, model=begun.call.model, finish_reason=ABANDONED)
 
 
-def _keep(table: OrderedDict[str, _T], key: str, value: _T) -> None:
+def _is_cancellation(error: BaseException | None) -> bool:
+    """Tell whether an error cancels what is under way, as a timeout does that a cancellation caused."""
+    if isinstance(error, TimeoutError):
+        return isinstance(error.__cause__, asyncio.CancelledError)
+    return isinstance(error, asyncio.CancelledError)
+
+
+def _keep(table: OrderedDict[str, _T], key: str, value: _T) -> tuple[str, _T] | None:
+    """Add to a table; return the oldest item, if there is no more room for it."""
     table[key] = value
-    if len(table) > _MAX_OPEN:
-        table.popitem(last=False)
+    return table.popitem(last=False) if len(table) > _MAX_OPEN else None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fusion_integrations.errors import JudgeOutputError
+from fusion_integrations.errors import CandidateCallError, FusionError, JudgeOutputError
 from fusion_integrations.protocols import ChatClient
-from fusion_integrations.types import GenerationOptions, Message
+from fusion_integrations.types import Completion, GenerationOptions, Message
 
-__all__ = ["JudgeReply", "ask_until_readable", "tagged"]
+__all__ = ["AskEach", "JudgeReply", "ask_in_batches", "ask_until_readable", "tagged"]
+
+logger = logging.getLogger(__name__)
 
 _MAX_OBJECTS = 50  # a reply opens one; a model in a loop opens thousands
 _SHOWN_CHARS = 200
@@ -35,52 +38,91 @@ class JudgeReply(BaseModel):
 _Reply = TypeVar("_Reply", bound=JudgeReply)
 
 
+class AskEach(Protocol):
+    """Asks a model many conversations, such that a call that fails costs only its own answer."""
+
+    def __call__(
+        self, conversations: Sequence[Sequence[Message]], *, options: GenerationOptions
+    ) -> Sequence[Completion | FusionError]:
+        """Return the answer to each, in their order; the error where a call failed."""
+        ...
+
+
+def ask_in_batches(client: ChatClient) -> AskEach:
+    """Return what asks a client everything at once; if that fails, one by one."""
+
+    def ask(
+        conversations: Sequence[Sequence[Message]], *, options: GenerationOptions
+    ) -> Sequence[Completion | FusionError]:
+        try:
+            completions = client.complete_batch(conversations, options=options)
+            if len(completions) == len(conversations):
+                return completions
+            message = (
+                f"'{client.model}' gave {len(completions)} answers to {len(conversations)} conversations."
+            )
+            raise CandidateCallError(message)
+        except FusionError as error:
+            if len(conversations) == 1:
+                return [error]
+            logger.warning(
+                "A batch of %d failed for '%s' (%s); asking one by one.",
+                len(conversations),
+                client.model,
+                type(error).__name__,
+            )
+            return [ask([messages], options=options)[0] for messages in conversations]
+
+    return ask
+
+
 def tagged(name: str, text: str, *, mark: str) -> str:
     """Put a text between tags that nothing in it can close, for it was written before the mark was made."""
     return f"<{name}-{mark}>\n{text}\n</{name}-{mark}>"
 
 
 def ask_until_readable(
-    client: ChatClient,
+    ask: AskEach,
     prompts: Sequence[tuple[str, Sequence[Message]]],
     *,
+    model: str,
     kind: type[_Reply],
     n_attempts: int,
     options: GenerationOptions,
     same: Callable[[_Reply], object],
-) -> list[_Reply | JudgeOutputError]:
+) -> list[_Reply | FusionError]:
     """Ask every prompt, and ask again, with what was wrong, where the reply cannot be read.
 
     Args:
-        client: The judge.
+        ask: Asks the judge.
         prompts: The mark and the messages of each.
+        model: Name of the judge.
         kind: What a reply must hold.
         n_attempts: Most calls for each prompt.
         options: How to generate.
         same: What must agree if a reply holds several objects.
 
     Returns:
-        For each prompt the reply, or the error if none could be read.
-
-    Errors of the client pass through.
+        For each prompt the reply, or the error if none could be read or the call failed.
     """
-    replies: list[_Reply | JudgeOutputError] = [JudgeOutputError("The judge was not asked.") for _ in prompts]
+    replies: list[_Reply | FusionError] = [JudgeOutputError("The judge was not asked.") for _ in prompts]
     conversations = {number: list(messages) for number, (_, messages) in enumerate(prompts)}
     for _ in range(n_attempts):
         asked = list(conversations)
-        completions = client.complete_batch([conversations[number] for number in asked], options=options)
-        if len(completions) != len(asked):
-            message = f"Judge '{client.model}' gave {len(completions)} replies to {len(asked)} prompts."
-            raise JudgeOutputError(message)
-        for number, completion in zip(asked, completions, strict=True):
+        answers = ask([conversations[number] for number in asked], options=options)
+        for number, completion in zip(asked, answers, strict=True):
+            if isinstance(completion, FusionError):
+                replies[number] = completion
+                del conversations[number]
+                continue
             mark, _ = prompts[number]
             try:
                 replies[number] = _read(completion.text, mark=mark, kind=kind, same=same)
                 del conversations[number]
             except ValueError as error:
-                shown = completion.text[:_SHOWN_CHARS]
+                shown = completion.text[-_SHOWN_CHARS:]
                 replies[number] = JudgeOutputError(
-                    f"Judge '{client.model}' gave no readable verdict in {n_attempts} attempts: {error}. "
+                    f"Judge '{model}' gave no readable verdict in {n_attempts} attempts: {error}. "
                     f"It ended with '{shown}'. Use a stronger judge, or allow it more tokens."
                 )
                 conversations[number] += [

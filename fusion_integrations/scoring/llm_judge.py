@@ -11,15 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from fusion_integrations.errors import InvalidPolicyError, JudgeOutputError
+from fusion_integrations.errors import FusionError, InvalidPolicyError, JudgeOutputError
 from fusion_integrations.logs.schema import Score
 from fusion_integrations.prompts import read_versioned_text
 from fusion_integrations.protocols import ChatClient
-from fusion_integrations.scoring._judge_calls import JudgeReply, ask_until_readable, tagged
+from fusion_integrations.scoring._judge_calls import (
+    AskEach,
+    JudgeReply,
+    ask_in_batches,
+    ask_until_readable,
+    tagged,
+)
 from fusion_integrations.scoring.judge_attacks import addresses_judge, without_address
 from fusion_integrations.types import GenerationOptions, Message, fingerprint
 
-__all__ = ["JudgeComparison", "JudgeItem", "JudgeVerdict", "LLMJudge", "ReferenceOrder"]
+__all__ = ["AskEach", "JudgeComparison", "JudgeItem", "JudgeVerdict", "LLMJudge", "ReferenceOrder"]
 
 ReferenceOrder = Literal["first", "both"]
 """Where the reference stands: before the answer, or asked both ways and averaged."""
@@ -117,6 +123,8 @@ class LLMJudge:
         max_answer_chars: Longer answers lose their middle.
         options: How the judge generates. Default: greedy, 256 tokens.
         make_mark: Makes the mark of a call; must not be foreseeable.
+        ask_each: Makes the calls, for example `PacedCalls` to keep limits and try again. Default: the
+            client's batches, and one by one what fails as a batch.
 
     Raises:
         InvalidPolicyError: If a number is out of range, or the rubric blank.
@@ -143,6 +151,7 @@ class LLMJudge:
         max_answer_chars: int = 8_000,
         options: GenerationOptions = _DEFAULT_OPTIONS,
         make_mark: Callable[[], str] = lambda: secrets.token_hex(4),
+        ask_each: AskEach | None = None,
     ) -> None:
         if n_attempts < 1:
             raise InvalidPolicyError(f"n_attempts must be at least 1, got {n_attempts}.")
@@ -152,7 +161,8 @@ class LLMJudge:
             )
         if rubric is not None and not rubric.strip():
             raise InvalidPolicyError("The rubric is blank. Leave it out, or say what makes a good answer.")
-        self._client = client
+        self._model = client.model
+        self._ask = ask_each or ask_in_batches(client)
         self._prompt, prompt_version = read_versioned_text(_PROMPTS, "judge.txt")
         self._comparison_prompt, _ = read_versioned_text(_PROMPTS, "judge_comparison.txt")
         default_rubric, rubric_version = read_versioned_text(_PROMPTS, "judge_rubric.txt")
@@ -171,7 +181,7 @@ class LLMJudge:
     @property
     def scorer(self) -> str:
         """Who judges, as stored with every score."""
-        return f"llm-judge:{self._client.model}"
+        return f"llm-judge:{self._model}"
 
     @property
     def version(self) -> str:
@@ -208,7 +218,23 @@ class LLMJudge:
             n verdicts, in their order; an error where no reply could be read.
 
         Raises:
-            CandidateCallError: If a call of the judge failed.
+            CandidateCallError: If a call of the judge failed; `judge_each` keeps the other verdicts.
+        """
+        verdicts: list[JudgeVerdict | JudgeOutputError] = []
+        for verdict in self.judge_each(items):
+            if isinstance(verdict, FusionError) and not isinstance(verdict, JudgeOutputError):
+                raise verdict
+            verdicts.append(verdict)
+        return verdicts
+
+    def judge_each(self, items: Sequence[JudgeItem]) -> list[JudgeVerdict | FusionError]:
+        """Judge several answers; a call that fails costs only the verdict it was made for.
+
+        Args:
+            items: n answers.
+
+        Returns:
+            n verdicts, in their order; the error where a call failed or no reply could be read.
         """
         texts = [_texts(item) for item in items]
         # An answer's calls: each of its texts, each in every order.
@@ -219,14 +245,15 @@ class LLMJudge:
             for order in self._orders(item)
         ]
         replies = ask_until_readable(
-            self._client,
+            self._ask,
             [self._score_prompt(items[number], text, order) for number, text, order in calls],
+            model=self._model,
             kind=_ScoreReply,
             n_attempts=self._n_attempts,
             options=self._options,
             same=lambda reply: reply.score,
         )
-        verdicts: list[JudgeVerdict | JudgeOutputError] = []
+        verdicts: list[JudgeVerdict | FusionError] = []
         for number, item in enumerate(items):
             of_item = [
                 (call[1], reply) for call, reply in zip(calls, replies, strict=True) if call[0] == number
@@ -255,20 +282,21 @@ class LLMJudge:
         texts = [_texts(JudgeItem(query=query, response=response))[-1:] for response in (first, second)]
         shown = [self._cut(text[0]) if text else "" for text in texts]
         replies = ask_until_readable(
-            self._client,
+            self._ask,
             [
                 self._comparison(query, shown[0], shown[1], reference),
                 self._comparison(query, shown[1], shown[0], reference),
             ],
+            model=self._model,
             kind=_ComparisonReply,
             n_attempts=self._n_attempts,
             options=self._options,
             same=lambda reply: reply.better,
         )
         forward, backward = replies
-        if isinstance(forward, JudgeOutputError):
+        if isinstance(forward, FusionError):
             raise forward
-        if isinstance(backward, JudgeOutputError):
+        if isinstance(backward, FusionError):
             raise backward
         names: dict[str, Literal["first", "second", "equal"]]
         names = {"A": "first", "B": "second", "equal": "equal"}
@@ -315,8 +343,8 @@ class LLMJudge:
         return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
 
     def _verdict(
-        self, item: JudgeItem, replies: Sequence[tuple[str, _ScoreReply | JudgeOutputError]]
-    ) -> JudgeVerdict | JudgeOutputError:
+        self, item: JudgeItem, replies: Sequence[tuple[str, _ScoreReply | FusionError]]
+    ) -> JudgeVerdict | FusionError:
         if not replies:
             is_blank = not item.response.strip()
             return JudgeVerdict(
@@ -328,7 +356,7 @@ class LLMJudge:
             )
         by_text: dict[str, list[_ScoreReply]] = {}
         for text, reply in replies:
-            if isinstance(reply, JudgeOutputError):
+            if isinstance(reply, FusionError):
                 return reply
             by_text.setdefault(text, []).append(reply)
         means = {text: fmean(reply.score for reply in of_text) for text, of_text in by_text.items()}

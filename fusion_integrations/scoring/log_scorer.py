@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol
 
-from fusion_integrations.errors import FusionError, InvalidPolicyError, JudgeOutputError, LogSchemaError
+from fusion_integrations.errors import FusionError, InvalidPolicyError, LogSchemaError
 from fusion_integrations.logs.schema import LogRecord, Score, ScoreKind
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.scoring.llm_judge import JudgeItem, LLMJudge
@@ -25,8 +24,6 @@ __all__ = [
     "ScoringReport",
     "Unscored",
 ]
-
-logger = logging.getLogger(__name__)
 
 Rescore = Literal["missing", "outdated"]
 """Which answers to score: those without a score of the kind, or also those that another scorer or version
@@ -128,25 +125,18 @@ class JudgeScorer:
         return self._judge.scorer, self._judge.version
 
     def score_all(self, records: Sequence[LogRecord], *, now: datetime) -> list[Score | Unscored]:
-        """Judge the records together; if that fails, one by one, so that one bad call costs only itself."""
+        """Judge the records together; one bad call costs only itself."""
         items = [
             JudgeItem(
                 query=query_text(record.messages), response=record.response or "", reference=record.reference
             )
             for record in records
         ]
-        try:
-            verdicts = self._judge.judge_all(items)
-        except FusionError as error:
-            if len(records) == 1:
-                return [Unscored(reason=type(error).__name__, detail=str(error))]
-            logger.warning("Judging %d answers failed (%s); one by one.", len(records), type(error).__name__)
-            return [outcome for record in records for outcome in self.score_all([record], now=now)]
         return [
-            Unscored(reason="JudgeOutputError", detail=str(verdict))
-            if isinstance(verdict, JudgeOutputError)
+            Unscored(reason=type(verdict).__name__, detail=str(verdict))
+            if isinstance(verdict, FusionError)
             else verdict.to_score(record.record_id, created_at=now)
-            for record, verdict in zip(records, verdicts, strict=True)
+            for record, verdict in zip(records, self._judge.judge_each(items), strict=True)
         ]
 
 

@@ -174,6 +174,115 @@ async def test_log_when_a_stream_is_cancelled_holds_an_abandoned_answer(log, log
     assert (record.response, record.finish_reason) == ("sev", "abandoned")
 
 
+class Hanging(FakeListChatModel):
+    """A model that never answers."""
+
+    on_call: Any
+
+    async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
+        self.on_call()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def ask_in_vain(query, config=None, *, chain_of=lambda model: model):
+    """Ask a model that never answers, until time is up: as soon as it has been asked."""
+    async with asyncio.timeout(None) as patience:
+        hanging = Hanging(responses=["x"], on_call=lambda: patience.reschedule(0))
+        return await chain_of(hanging).ainvoke(query, config)
+
+
+async def _cancel_chain(config):
+    prompt = ChatPromptTemplate.from_template("{question}")
+    await ask_in_vain({"question": SUM}, config, chain_of=lambda model: prompt | model | StrOutputParser())
+
+
+async def _time_out_in_step(config):
+    await RunnableLambda(ask_in_vain).ainvoke(SUM, config)
+
+
+@pytest.mark.parametrize("cancel", [_cancel_chain, _time_out_in_step])
+async def test_log_when_a_call_is_cancelled_with_its_chain_holds_a_failed_call(log, logged, cancel):
+    with pytest.raises(TimeoutError):
+        await cancel({"callbacks": [log]})
+    (record,) = logged()
+    assert record.messages[0].content.endswith(SUM)
+    assert (record.response, record.error) == (
+        None,
+        "CancelledError: The run around the call ended before it.",
+    )
+    assert (log._calls._open, log._calls._call_around) == ({}, {})
+
+
+async def test_log_when_a_step_goes_on_without_a_call_holds_a_failed_call_once_closed(log, logged):
+    async def step(query: str) -> str:
+        try:
+            return await ask_in_vain(query)
+        except TimeoutError:
+            return "no idea"
+
+    assert await RunnableLambda(step).ainvoke(SUM, {"callbacks": [log]}) == "no idea"
+    assert logged() == []  # it could as well go on in the background
+    log.close()
+    (record,) = logged()
+    assert record.error == "CancelledError: The run around the call ended before it."
+
+
+async def test_log_when_a_call_outlives_its_step_holds_its_answer(log, logged):
+    tasks = []
+
+    async def step(query: str) -> str:
+        tasks.append(asyncio.create_task(model().ainvoke(query)))
+        await asyncio.sleep(0)
+        return "later"
+
+    await RunnableLambda(step).ainvoke(SUM, {"callbacks": [log]})
+    await tasks[0]
+    (record,) = logged()
+    assert (record.response, record.error) == ("it is seven", None)
+
+
+async def test_log_when_a_call_without_a_chain_is_cancelled_is_counted_once_closed(log, store, caplog):
+    with pytest.raises(TimeoutError):
+        await ask_in_vain(SUM, {"callbacks": [log]})
+    log.close()
+    assert (log.n_unrecorded, list(store.records())) == (1, [])
+    assert "nothing was heard of its end" in caplog.text
+
+
+class Counting(FakeListChatModel):
+    """A model that reports its tokens as older integrations do."""
+
+    usage: Any
+    place: str
+
+    def _generate(self, messages, stop=None, run_manager=None, **kwargs):
+        report = {"token_usage": self.usage}
+        is_on_message = self.place == "response_metadata"
+        answer = AIMessage("seven", response_metadata=report if is_on_message else {})
+        if self.place == "usage_metadata":
+            answer.usage_metadata = {"input_tokens": 1, "output_tokens": 2, "total_tokens": 3}
+        answers = [ChatGeneration(message=answer), ChatGeneration(message=AIMessage("7"))]
+        # LangChain copies this into the metadata of a message only if it is the only answer.
+        return ChatResult(generations=answers, llm_output=None if is_on_message else report)
+
+
+@pytest.mark.parametrize(
+    ("place", "usage", "tokens"),
+    [
+        ("llm_output", {"prompt_tokens": 4, "completion_tokens": 6}, (4, 6)),
+        ("response_metadata", {"prompt_tokens": 4, "completion_tokens": 6}, (4, 6)),
+        ("usage_metadata", {"prompt_tokens": 4, "completion_tokens": 6}, (1, 2)),
+        ("llm_output", {"prompt_tokens": "4", "completion_tokens": -1}, (None, None)),
+        ("llm_output", "10 tokens", (None, None)),
+    ],
+)
+def test_log_when_a_model_reports_tokens_elsewhere_holds_them(log, logged, place, usage, tokens):
+    Counting(responses=["x"], place=place, usage=usage).invoke(SUM, {"callbacks": [log]})
+    (record,) = logged()
+    assert (record.response, record.input_tokens, record.output_tokens) == ("seven", *tokens)
+
+
 def test_log_when_chains_are_nested_holds_the_model_calls_only(log, logged):
     inner = ChatPromptTemplate.from_template("{question}") | model() | StrOutputParser()
     outer = RunnableLambda(lambda text: {"question": text}) | inner | RunnableLambda(lambda text: text + "!")
@@ -341,13 +450,20 @@ async def test_log_when_the_store_fails_the_application_goes_on_and_it_is_counte
     assert caplog.text.count("1 log records could not be stored: disk full") == 2
 
 
-def test_log_when_a_conversation_has_no_text_counts_it_and_the_application_goes_on(store, caplog):
-    image = HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [HumanMessage([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}])],
+        [SystemMessage("Write a poem about base64.")],
+        [AIMessage("Once upon a time")],
+    ],
+)
+def test_log_when_no_user_message_has_text_counts_it_and_the_application_goes_on(store, caplog, messages):
     with FusionLogCallbackHandler(store) as log:
-        answer = FakeListChatModel(responses=["a cat"]).invoke([image], {"callbacks": [log]})
+        answer = FakeListChatModel(responses=["a cat"]).invoke(messages, {"callbacks": [log]})
     assert answer.text == "a cat"
-    assert log.n_unrecorded == 1
-    assert "cannot be recorded: Value error, The query has no text" in caplog.text
+    assert (log.n_unrecorded, list(store.records())) == (1, [])
+    assert "the last user message of its conversation is missing or has no text" in caplog.text
     assert "base64" not in caplog.text
 
 

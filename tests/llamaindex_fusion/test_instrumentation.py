@@ -166,6 +166,55 @@ async def test_log_when_the_reader_of_a_stream_leaves_holds_what_had_come(logged
     assert (record.response, record.finish_reason, record.error) == ("twenty one", "abandoned", None)
 
 
+@pytest.mark.parametrize("way", ["astream_chat", "astream_complete"])
+@pytest.mark.parametrize("llm", [MockLLM(), native()])
+async def test_log_when_an_equal_stream_is_never_read_holds_the_one_that_is(
+    log: FusionLogEventHandler, logged: Logged, store: LogStore, llm: LLM, way: str
+) -> None:
+    query: Any = SUM if "complete" in way else [ChatMessage(content=SUM)]
+    with instrument_tags({"fusion_run_id": "unread"}):
+        unread = await getattr(llm, way)(query)
+    with instrument_tags({"fusion_run_id": "read"}):
+        stream = await getattr(llm, way)(query)
+    answer = [chunk async for chunk in stream][-1]
+    (record,) = logged()
+    assert (record.record_id, record.error) == ("read", None)
+    assert record.response == str(getattr(answer, "text", None) or answer.message.content)
+    await unread.aclose()
+    log.close()
+    assert (log.n_unrecorded, len(list(store.records()))) == (1, 1)
+
+
+async def test_log_when_equal_streams_are_read_in_another_order_holds_each_once(logged: Logged) -> None:
+    llm, messages = MockLLM(), [ChatMessage(content=SUM)]
+    names = ["first", "second", "third"]
+    streams = {}
+    for name in names:
+        with instrument_tags({"fusion_run_id": name}):
+            streams[name] = await llm.astream_chat(messages)
+    for name in reversed(names):
+        _ = [chunk async for chunk in streams[name]]
+    assert [record.record_id for record in logged()] == ["third", "second", "first"]
+
+
+async def test_log_when_an_equal_stream_is_never_read_and_one_fails_holds_one_failure(
+    logged: Logged,
+) -> None:
+    class Broken(MockLLM):
+        @llm_completion_callback()
+        def stream_complete(
+            self, prompt: str, formatted: bool = False, **kwargs: Any
+        ) -> Generator[CompletionResponse, None, None]:
+            raise RuntimeError("out of order")
+
+    messages = [ChatMessage(content=SUM)]
+    _unread = await Broken().astream_chat(messages)
+    with pytest.raises(RuntimeError, match="out of order"):
+        await ask(Broken(), "astream_chat")
+    (record,) = logged()
+    assert record.error == "RuntimeError: out of order"
+
+
 async def test_log_when_a_task_is_cancelled_holds_an_abandoned_answer(logged: Logged) -> None:
     started = asyncio.Event()
 
@@ -304,13 +353,15 @@ async def test_log_when_the_store_hangs_never_blocks_the_event_loop() -> None:
     assert log.stats() == WriterStats(n_written=5)
 
 
-def test_log_when_what_came_cannot_be_read_counts_it_and_the_application_goes_on(
-    log: FusionLogEventHandler, store: LogStore, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_log_when_no_user_message_has_text_counts_it_and_the_application_goes_on(
+    log: FusionLogEventHandler, store: LogStore, caplog: pytest.LogCaptureFixture, role: str
 ) -> None:
-    assert native().complete("  ").text == "twenty one"
+    message = ChatMessage(role=role, content="  " if role == "user" else SUM)
+    assert native().chat([message]).message.content == "twenty one"
     log.flush()
     assert (log.n_unrecorded, list(store.records())) == (1, [])
-    assert "cannot be recorded: Value error, The query has no text" in caplog.text
+    assert "the last user message of its conversation is missing or has no text" in caplog.text
 
 
 def test_close_takes_the_handler_out_of_llamaindex(log: FusionLogEventHandler, store: LogStore) -> None:

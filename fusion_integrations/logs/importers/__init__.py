@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
-from fusion_integrations.errors import LogSchemaError
+from fusion_integrations.errors import LogSchemaError, LogStoreError
 from fusion_integrations.logs.importers import (
     fusion,
     fusionbench,
@@ -91,7 +91,8 @@ def import_logs(
         source: Name of the source; part of every record's identity. Default: the format's name where rows
             have identities of their own, else the file's name.
         assignment: How candidates came to be chosen in this log. Default: what the format or the row says.
-        quarantine: File for unusable rows. Default: beside the source, `.quarantine.jsonl` appended.
+        quarantine: New file for unusable rows. Default: beside the source, `.quarantine.jsonl` appended,
+            replacing that of an earlier import.
         bad_rows: What becomes of unusable rows: they are set aside in the quarantine file, or the first of
             them stops the import.
         redact: What is taken out of texts: secrets, or personal data too (e-mail addresses, phone, credit
@@ -105,7 +106,7 @@ def import_logs(
     Raises:
         LogSchemaError: If the format is unknown or its files cannot be read; if an option does not fit it;
             with `bad_rows="stop"`, at an unusable row.
-        LogStoreError: If the store or the quarantine file cannot be written.
+        LogStoreError: If the store or the quarantine file cannot be written, or the file named for it exists.
         MissingDependencyError: If personal data is to be taken out without the extra `pii`.
     """
     path = Path(path)
@@ -119,6 +120,11 @@ def import_logs(
     options = _options(log_format, chosen, columns=columns, join=None if join is None else Path(join))
     redactor = Redactor(redact)
     aside = quarantine_path(path) if quarantine is None else Path(quarantine)
+    if quarantine is not None and aside.exists():
+        # It may be the log itself, or hold the rows of another one.
+        raise LogStoreError(
+            f"There is a file '{aside}' already. Name a new one for rows that cannot be used."
+        )
     with (
         RareGarbageCollection(),
         SeenIds() as seen,

@@ -6,6 +6,7 @@ other million.
 
 from __future__ import annotations
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -28,6 +29,14 @@ _JSON = ".json"
 _PARQUET = ".parquet"
 _KINDS = (*_DELIMITERS, *_JSONL, _JSON, _PARQUET)
 
+# UTF-32 before UTF-16, whose mark its own begins with.
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
 # Answers outgrow the csv module's 128 KiB; some limit stays, or an unclosed quote would read a whole file.
 _MAX_FIELD = 16 * 2**20
 
@@ -43,10 +52,11 @@ def check_columns(path: Path, wanted: Sequence[str]) -> None:
         wanted: Names of columns. In JSON a column exists if any line has it.
 
     Raises:
-        LogSchemaError: If the file is of no known kind, cannot be read, or lacks a column; lists the columns
-            there are.
+        LogSchemaError: If the file is of no known kind, cannot be read, is text but not UTF-8, or lacks a
+            column; lists the columns there are.
     """
     with _Readable(path):
+        _check_encoding(path)
         columns = _columns(path, wanted)
     missing = [name for name in wanted if name not in columns]
     if missing:
@@ -77,10 +87,12 @@ def read_rows(
         Rows in file order, files in the order of their names. Empty CSV fields are None.
 
     Raises:
-        LogSchemaError: If a file as a whole cannot be read, or a folder has none of a known kind.
+        LogSchemaError: If a file as a whole cannot be read or is text but not UTF-8, or a folder has none of
+            a known kind.
     """
     for file in source_files(path):
         with _Readable(file):
+            _check_encoding(file)
             for row in _rows(file, columns=columns, inside=inside):
                 yield row if file == path else replace(row, file=str(file.relative_to(path)))
 
@@ -139,6 +151,17 @@ class _Readable:
         if isinstance(error, _UNREADABLE):
             reason = getattr(error, "strerror", None) or error
             raise LogSchemaError(f"'{self._path}' cannot be read: {reason}") from error
+
+
+def _check_encoding(path: Path) -> None:
+    """Refuse text that says of itself that it is not UTF-8: read as such, no column would have its name."""
+    if path.suffix.lower() == _PARQUET:
+        return
+    with path.open("rb") as file:
+        start = file.read(4)
+    found = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
+    if found is not None:
+        raise LogSchemaError(f"'{path}' is encoded as {found}. Save it as UTF-8 and import that file.")
 
 
 def _columns(path: Path, wanted: Sequence[str]) -> list[str]:

@@ -14,7 +14,8 @@ from typing import Literal
 from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.importers._contract import Call, Dropped, Outcome, Rejected, explained
 from fusion_integrations.logs.importers._quarantine import Quarantine
-from fusion_integrations.logs.importers._records import Made, RecordMaker
+from fusion_integrations.logs.importers._records import DUPLICATE, Made, RecordMaker
+from fusion_integrations.logs.importers._redaction import may_be_redacted_from
 from fusion_integrations.logs.schema import LogRecord
 from fusion_integrations.logs.store import LogStore
 
@@ -26,8 +27,6 @@ BadRows = Literal["set_aside", "stop"]
 # once a transaction; but no more text than fits into memory with ease.
 _MAX_RECORDS = 20_000
 _MAX_CHARACTERS = 16 * 2**20
-
-_DUPLICATE = "duplicate row"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,16 +123,19 @@ class Intake:
     def _take(self, outcome: Outcome, made: list[Made]) -> Rejected | None:
         """Sort one outcome; give back what ends the import."""
         self._n_rows += 1
-        if isinstance(outcome, Dropped):
-            self._n_dropped[outcome.reason] += 1
-            return None
+        found: Outcome | Made = outcome
         if isinstance(outcome, Call):
             try:
-                made.append(self._maker.make(outcome))
+                found = self._maker.make(outcome)
             except (ValueError, RecursionError) as error:
-                return self._reject(Rejected(row=outcome.row, reason=explained(error)))
-            return None
-        return self._reject(outcome)
+                found = Rejected(row=outcome.row, reason=explained(error))
+        if isinstance(found, Made):
+            made.append(found)
+        elif isinstance(found, Dropped):
+            self._n_dropped[found.reason] += 1
+        elif isinstance(found, Rejected):
+            return self._reject(found)
+        return None
 
     def _add(self, made: list[Made]) -> Rejected | None:
         known = self._store.get(each.record.record_id for each in made)
@@ -143,12 +145,12 @@ class Intake:
             twin = known.setdefault(each.record.record_id, each.record)
             if twin is each.record:
                 new.append(each)
-            elif not _is_same_call(self._maker.redacted(twin), each.record):
+            elif each.original is not None and not _is_same_call(twin, each.original):
                 stop = self._reject(Rejected(row=each.call.row, reason=_clash(each.record, twin)))
                 if stop is not None:
                     break
             elif each.is_repeat:
-                self._n_dropped[_DUPLICATE] += 1
+                self._n_dropped[DUPLICATE] += 1
             else:
                 self._n_known += 1
         scores = [score for each in new for score in each.scores]
@@ -170,11 +172,19 @@ def _length(record: LogRecord) -> int:
 
 
 def _is_same_call(first: LogRecord, second: LogRecord) -> bool:
-    return (first.query_id, first.candidate_id, first.response, first.error) == (
-        second.query_id,
-        second.candidate_id,
-        second.response,
-        second.error,
+    # Either may have been redacted, in whatever way: the log by who wrote it, the store by an earlier import.
+    return _may_be_redacted_from(first, second) or _may_be_redacted_from(second, first)
+
+
+def _may_be_redacted_from(redacted: LogRecord, original: LogRecord) -> bool:
+    if [turn.role for turn in redacted.messages] != [turn.role for turn in original.messages]:
+        return False
+    turns = zip(redacted.messages, original.messages, strict=True)
+    return (
+        may_be_redacted_from(redacted.candidate_id, original.candidate_id)
+        and may_be_redacted_from(redacted.response, original.response)
+        and may_be_redacted_from(redacted.error, original.error)
+        and all(may_be_redacted_from(turn.content, other.content) for turn, other in turns)
     )
 
 

@@ -9,16 +9,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fusion_integrations.logs.importers._contract import Call, GivenScore
+from fusion_integrations.logs.importers._contract import Call, Dropped, GivenScore
 from fusion_integrations.logs.importers._redaction import Redactor
 from fusion_integrations.logs.importers._seen import SeenIds
 from fusion_integrations.logs.schema import Assignment, LogRecord, Score, import_record_id
 from fusion_integrations.types import fingerprint
 
-__all__ = ["Made", "RecordMaker"]
+__all__ = ["DUPLICATE", "Made", "RecordMaker"]
+
+DUPLICATE = "duplicate row"  # why a row is dropped
 
 _PENDING = "pending"  # a record's id until its content is validated and can be hashed
 _TRUTH = {"true": 1.0, "false": 0.0}
+
+# What identifies a call that has no id of its own; the moment does too, if it has one.
+_IDENTITY = ("query_id", "candidate_id", "response", "error", "session_id")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +32,8 @@ class Made:
 
     Attributes:
         call: What it was made of.
-        record: The record.
+        record: The record, redacted.
+        original: The record as it was. None if its id is a hash of it: equal ids then mean equal calls.
         scores: Its scores.
         n_left_out: Scores that lie outside 0 to 1.
         is_repeat: Whether this import has met the record's id before.
@@ -35,6 +41,7 @@ class Made:
 
     call: Call
     record: LogRecord
+    original: LogRecord | None
     scores: list[Score]
     n_left_out: int
     is_repeat: bool
@@ -73,49 +80,52 @@ class RecordMaker:
         self._redactor = redactor
         self._seen = seen
 
-    def redacted(self, record: LogRecord) -> LogRecord:
-        """Return what this import would have stored of a record."""
-        return self._redactor.record(record)
-
-    def make(self, call: Call) -> Made:
+    def make(self, call: Call) -> Made | Dropped:
         """Make the record of a call.
 
         Args:
             call: The call.
 
         Returns:
-            The record, redacted, and its scores.
+            The record, redacted, and its scores; or that this import has met the very same call, moment and
+            scores included.
 
         Raises:
             ValueError: If it is no valid record, or a score that must be one is none.
         """
         fields = {"source": self._source, **self._defaults, **call.fields, **self._override}
         record = LogRecord(**fields)
-        if "record_id" in call.fields:
-            is_repeat = self._seen.add(record.record_id) > 0
+        given = list(call.scores)
+        is_hashed = "record_id" not in call.fields and record.source_id is None
+        if is_hashed:
+            record, is_repeat = self._numbered(record, call)
         else:
-            record, is_repeat = self._with_identity(record, has_moment="created_at" in call.fields)
+            if record.source_id is not None and "record_id" not in call.fields:
+                record_id = import_record_id(source=self._source, source_id=record.source_id)
+                record = record.model_copy(update={"record_id": record_id})
+            is_repeat = self._seen.add(record.record_id) > 0
         # Identity comes from the text as it was: importing again with another redaction adds nothing.
         redacted = self._redactor.record(record)
-        given = list(call.scores)
         scores = [score for each in given if (score := self._score(redacted, each)) is not None]
-        n_left_out = len(given) - len(scores)
-        return Made(call=call, record=redacted, scores=scores, n_left_out=n_left_out, is_repeat=is_repeat)
+        if is_hashed and is_repeat:  # only now: a bad row is set aside, however often it is there
+            return Dropped(row=call.row, reason=DUPLICATE)
+        return Made(
+            call=call,
+            record=redacted,
+            original=None if is_hashed else record,
+            scores=scores,
+            n_left_out=len(given) - len(scores),
+            is_repeat=is_repeat,
+        )
 
-    def _with_identity(self, record: LogRecord, *, has_moment: bool) -> tuple[LogRecord, bool]:
-        if record.source_id is not None:
-            record_id = import_record_id(source=self._source, source_id=record.source_id)
-            return record.model_copy(update={"record_id": record_id}), self._seen.add(record_id) > 0
-        moment = record.created_at.isoformat() if has_moment else None
-        call = [
-            record.query_id,
-            record.candidate_id,
-            record.response,
-            record.error,
-            record.session_id,
-            moment,
-        ]
-        digest = fingerprint(call)
+    def _numbered(self, record: LogRecord, call: Call) -> tuple[LogRecord, bool]:
+        # Equal calls without a moment are repeats of one call. The same call at the same moment is one row
+        # written twice, unless something else tells the rows apart, as a second judge's score does.
+        has_moment = "created_at" in call.fields
+        identity = [getattr(record, name) for name in _IDENTITY]
+        digest = fingerprint([*identity, record.created_at.isoformat() if has_moment else None])
+        if has_moment and self._seen.add(fingerprint([digest, repr(call.row.values)])) > 0:
+            return record, True
         sample = self._seen.add(digest)
         source_id = f"{digest}-{sample}"
         record_id = import_record_id(source=self._source, source_id=source_id)

@@ -7,113 +7,40 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from functools import lru_cache
+from typing import Any, Literal
 
 from fusion_integrations._optional import require
+from fusion_integrations.logs.importers._secrets import SECRET, is_secret, without_secrets
 from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.types import Message, fingerprint
 
-__all__ = ["Redaction", "Redactor"]
+__all__ = ["Redaction", "Redactor", "may_be_redacted_from"]
 
 Redaction = Literal["secrets", "secrets_and_pii"]
 
-_SECRET = "[secret]"  # noqa: S105 - what is written in place of one
-
 # Dates and times are left alone: they are what questions are about. Names are not found without a language
 # model, and no such model is used here.
-_PII = ["EMAIL", "PHONE", "CREDIT_CARD", "SSN", "IP_ADDRESS"]
-
-_START = r"(?<![A-Za-z0-9])"
-_WORD = r"[A-Za-z0-9_-]"
-
-
-class _Rule(NamedTuple):
-    """What one kind of secret looks like.
-
-    Attributes:
-        signs: Characters, one of which such a secret has in or before it; empty if it needs none.
-        marks: Texts, one of which a text must hold for the pattern to be tried.
-        pattern: Finds the secret.
-        replacement: What is written in its place.
-    """
-
-    signs: str
-    marks: tuple[str, ...]
-    pattern: re.Pattern[str]
-    replacement: str = _SECRET
-
-
-# Looking for single characters and plain words first is many times faster than searching the patterns, and
-# nearly all texts hold none of them.
-_RULES = (
-    _Rule("-", ("sk-",), re.compile(rf"{_START}sk-{_WORD}{{16,}}")),  # OpenAI, Anthropic, LiteLLM, Langfuse
-    _Rule(
-        "-",
-        ("xai-", "nvapi-", "pplx-", "tvly-", "csk-", "glpat-"),
-        re.compile(rf"{_START}(?:xai|nvapi|pplx|tvly|csk|glpat)-{_WORD}{{20,}}"),
-    ),
-    _Rule("-", ("xox",), re.compile(rf"{_START}xox[a-z]-{_WORD}{{10,}}")),  # Slack
-    _Rule(
-        "_",
-        ("gsk_", "hf_", "r8_", "lsv2_", "npm_"),
-        re.compile(rf"{_START}(?:gsk|hf|r8|lsv2|npm)_{_WORD}{{20,}}"),
-    ),
-    _Rule(
-        "_",
-        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
-        re.compile(rf"{_START}(?:gh[pousr]|github_pat)_\w{{20,}}"),
-    ),
-    _Rule("_", ("_live_", "_test_"), re.compile(rf"{_START}[prs]k_(?:live|test)_\w{{16,}}")),  # Stripe
-    _Rule("", ("AKIA", "ASIA"), re.compile(rf"{_START}A[KS]IA[0-9A-Z]{{16}}(?![0-9A-Za-z])")),  # AWS
-    _Rule("", ("AIza",), re.compile(rf"{_START}AIza{_WORD}{{30,}}")),  # Google
-    _Rule("", ("eyJ",), re.compile(rf"{_START}eyJ{_WORD}{{8,}}\.{_WORD}{{8,}}\.{_WORD}{{8,}}")),  # JWT
-    _Rule(
-        "",
-        ("PRIVATE KEY",),
-        re.compile(
-            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
-        ),
-    ),
-    _Rule(
-        "",
-        ("earer", "EARER", "asic ", "ASIC "),
-        re.compile(r"\b(bearer|basic)(\s+)(?=[^\s]*[0-9+/=])[\w.~+/=-]{16,}", re.IGNORECASE),
-        rf"\1\2{_SECRET}",
-    ),
-    _Rule(
-        ":=",
-        (
-            "key",
-            "token",
-            "secret",
-            "passw",
-            "KEY",
-            "TOKEN",
-            "SECRET",
-            "PASSW",
-            "Key",
-            "Token",
-            "Secret",
-            "Passw",
-        ),
-        re.compile(
-            r"\b((?:[\w-]*api[_-]?key|[\w-]*access[_-]?(?:key|token)|auth[_-]?token|[\w-]*secret(?:[_-]?key)?"
-            r"|passw(?:or)?d)\w*[\"']?\s*[:=]\s*[\"']?)(?=[^\s\"']*\d)[\w+/=.~-]{16,}",
-            re.IGNORECASE,
-        ),
-        rf"\1{_SECRET}",
-    ),
-    _Rule(":", ("://",), re.compile(r"(://)[^\s/:@]{1,200}:[^\s/:@]{1,200}@"), rf"\1{_SECRET}@"),
-)
-_BY_SIGNS = {signs: [rule for rule in _RULES if rule.signs == signs] for signs in ("", "-", "_", ":", ":=")}
-
-_SECRET_NAME = re.compile(
-    r"api_?key|authorization|passw(or)?d|secret|access_?(key|token)|auth_?token", re.IGNORECASE
-)
+_PII = ("EMAIL", "PHONE", "CREDIT_CARD", "SSN", "IP_ADDRESS")
 
 # Identifiers only group rows: a hash does that as well and tells nothing.
 _HASHED = ("session_id", "source_id")
 _REWRITTEN = ("reference", "response", "error")
+_NAMES = (
+    "model",
+    "candidate_id",
+    "candidate_revision",
+    "planned_candidate_id",
+    "task",
+    "metric",
+    "finish_reason",
+)
+
+# What redaction leaves, and what it can have taken out there.
+_LEFT = re.compile(rf"\[(secret|(?:{'|'.join(_PII)})_\d{{1,9}})\]")
+_TAKEN_SECRET = re.compile(r"\S+|.*PRIVATE KEY.*", re.DOTALL)
+_TAKEN_EMAIL = re.compile(r"[^\s@]+@\S+")
+_TAKEN_NUMBER = re.compile(r"[\dA-Fa-f\s()+.:x-]+")
 
 
 class Redactor:
@@ -131,13 +58,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text without what must not be stored."""
-        for signs, rules in _BY_SIGNS.items():
-            if not signs or signs[0] in text or signs[-1] in text:
-                for rule in rules:
-                    for mark in rule.marks:
-                        if mark in text:
-                            text = rule.pattern.sub(rule.replacement, text)
-                            break
+        text = without_secrets(text)
         return text if self._without_pii is None else self._without_pii(text)
 
     def data(self, value: Any) -> Any:
@@ -146,7 +67,7 @@ class Redactor:
             return self.text(value)
         if isinstance(value, Mapping):
             return {
-                self.text(str(name)): _SECRET if part and _SECRET_NAME.search(str(name)) else self.data(part)
+                self.text(str(name)): SECRET if is_secret(str(name), part) else self.data(part)
                 for name, part in value.items()
             }
         return [self.data(part) for part in value] if isinstance(value, (list, tuple)) else value
@@ -162,6 +83,7 @@ class Redactor:
             text = getattr(record, name)
             if text and (redacted := self.text(text)) != text:
                 changes[name] = fingerprint(text) if name in _HASHED else redacted
+        changes |= _named(record)
         if not changes:
             return record
         kept = {name: getattr(record, name) for name in LogRecord.model_fields}
@@ -173,11 +95,63 @@ class Redactor:
         return score if reason == score.reason else score.model_copy(update={"reason": reason})
 
 
+def may_be_redacted_from(redacted: str | None, original: str | None) -> bool:
+    """Tell whether one text can be what a redaction, of any kind and release, left of another.
+
+    Args:
+        redacted: The text that may have been redacted.
+        original: The text as it was, or as another redaction left it.
+
+    Returns:
+        Whether they are equal but for what was taken out, and that can have been a secret or personal data.
+    """
+    if redacted is None or original is None or redacted == original:
+        return redacted == original
+    texts = _LEFT.split(redacted)
+    kinds, rest = texts[1::2], texts[2::2]  # what was taken out, and the text after each of them
+    if not kinds or not original.startswith(texts[0]) or not original.endswith(texts[-1]):
+        return False
+    at = len(texts[0])
+    for kind, text in zip(kinds[:-1], rest[:-1], strict=True):
+        end = original.find(text, at + 1)
+        if end < 0 or not _can_be_taken(original[at:end], kind):
+            return False
+        at = end + len(text)
+    return _can_be_taken(original[at : len(original) - len(texts[-1])], kinds[-1])
+
+
+def _can_be_taken(text: str, kind: str) -> bool:
+    if kind == "secret":
+        pattern = _TAKEN_SECRET
+    else:
+        pattern = _TAKEN_EMAIL if kind.startswith("EMAIL") else _TAKEN_NUMBER
+    return pattern.fullmatch(text) is not None
+
+
+def _named(record: LogRecord) -> dict[str, Any]:
+    """Give the names in a record that hold secrets, without those.
+
+    Personal data is not looked for in them: versions and dates of models look like phone numbers.
+    """
+    names = {name: getattr(record, name) for name in _NAMES}
+    changes: dict[str, Any] = {
+        name: found for name, text in names.items() if text and (found := _name_without_secrets(text)) != text
+    }
+    eligible = tuple(map(_name_without_secrets, record.eligible))
+    return changes | ({} if eligible == record.eligible else {"eligible": eligible})
+
+
+@lru_cache(maxsize=4096)
+def _name_without_secrets(name: str) -> str:
+    # A log has few names, each in many records.
+    return without_secrets(name)
+
+
 def _pii_redactor() -> Callable[[str], str]:
     datafog = require("datafog", extra="pii")
 
     def without_pii(text: str) -> str:
-        redacted: str = datafog.redact(text, engine="regex", entity_types=_PII).redacted_text
+        redacted: str = datafog.redact(text, engine="regex", entity_types=list(_PII)).redacted_text
         return redacted
 
     return without_pii

@@ -21,7 +21,7 @@ from fusion_integrations.logs.importers._contract import (
     SourceRow,
     outcomes,
 )
-from fusion_integrations.logs.importers._files import check_columns, read_rows
+from fusion_integrations.logs.importers._files import check_columns, read_rows, source_files
 from fusion_integrations.logs.importers._values import as_moment, as_text
 from fusion_integrations.logs.schema import ScoreKind
 
@@ -45,22 +45,26 @@ _RECORD_FIELDS = (
 
 
 def _read(path: Path, options: ReadOptions) -> Iterator[Outcome]:
-    """Read a table by its mapping of columns.
+    """Read a table, or every one in a folder, by its mapping of columns.
 
     Without `source_id`, a row is identified by its call (query, candidate, answer, error, session, moment)
-    and by which repeat of that call it is; scores are no part of it.
+    and by which repeat of that call it is; scores are no part of it. Of rows that have a moment and are equal
+    in all that is mapped, scores too, the first counts.
     """
     if options.columns is None:
         raise LogSchemaError("A table needs a mapping of columns: at least query and model.")
     by_field: dict[str, str] = options.columns.model_dump(exclude_none=True)
     used = sorted(set(by_field.values()))
-    check_columns(path, used)
+    for file in source_files(path):
+        check_columns(file, used)
     yield from outcomes(read_rows(path, columns=used), lambda row: [_call(row, by_field)])
 
 
 def _call(row: SourceRow, by_field: Mapping[str, str]) -> Call:
     get = row.values.get
-    values = {name: value for name, column in by_field.items() if not _is_missing(value := get(column))}
+    values = {name: value for name, column in by_field.items() if not _is_missing(name, value := get(column))}
+    if "error" in values and values.get("response") == "":
+        del values["response"]  # here too it says that there is none: the call failed
     scores = [
         GivenScore(kind=kind, value=values[name], is_required=True)
         for name, kind in _SCORES.items()
@@ -75,8 +79,11 @@ def _call(row: SourceRow, by_field: Mapping[str, str]) -> Call:
     return Call(row=row, fields=fields, scores=scores)
 
 
-def _is_missing(value: object) -> bool:
-    # Tables write "unknown" as NaN where a column of numbers has no null.
+def _is_missing(name: str, value: object) -> bool:
+    # Tables write "unknown" as NaN where a column of numbers has no null, and as "" in a column of texts.
+    # Only an answer may be empty.
+    if value == "":
+        return name != "response"
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -104,6 +105,41 @@ def test_score_by_judge_when_no_verdict_can_be_read_exits_1_and_says_so(fusion, 
     assert result.exit_code == 1
     assert "None of 8 answers could be scored. JudgeOutputError" in result.stderr
     assert "A fine answer [bold]!" in result.stderr
+
+
+REMOTE_JUDGE = """
+version: 1
+models:
+  wise: {{client: openai, settings: {{base_url: "{url}", api_key_env: null}}}}
+candidates:
+  - {{id: "wise:direct", model: wise, limits: {{concurrency: 1, n_tries: {n_tries}, retry_wait_s: 0}}}}
+"""
+
+
+@pytest.mark.parametrize("n_tries", [1, 2])
+def test_score_by_judge_when_a_server_is_busy_keeps_its_limits_and_pays_for_every_verdict_once(
+    fusion, store, openai_server, tmp_path, n_tries
+):
+    kind = type(openai_server).answer.__globals__["Reply"]
+    refused = set()
+
+    def script(body):
+        system, user = (message["content"] for message in body["messages"])
+        question = user.split("+ 0?")[0].split()[-1]
+        if question not in refused and question in "01":
+            refused.add(question)
+            return kind(status=429)
+        mark = re.search(r'"check": "(\w+)"', system)[1]
+        return kind(text=json.dumps({"check": mark, "reason": "Because.", "score": 1.0}))
+
+    openai_server.reply = script
+    path = tmp_path / "remote.yaml"
+    path.write_text(REMOTE_JUDGE.format(url=openai_server.url, n_tries=n_tries))
+    result = fusion("score", store, "--by", "judge", "--candidates", path, "--judge", "wise:direct", "--json")
+    document = json.loads(result.stdout)
+    # Of 8 answers to 4 questions, the first calls about 2 of the questions were refused.
+    assert (document["n_scored"], len(openai_server.requests)) == ((6, 8) if n_tries == 1 else (8, 10))
+    assert openai_server.most_at_once == 1
 
 
 @pytest.mark.parametrize(

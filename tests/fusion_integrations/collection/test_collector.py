@@ -111,7 +111,7 @@ def test_collect_when_all_goes_well_logs_every_cell_with_score_and_cost(store):
     assert record.eligible == ("calc:direct", "calc:reasoning")
     assert (record.source, record.candidate_revision, record.prompt_mode) == ("test", "direct-1", "direct")
     score = next(iter(store.scores()))
-    assert (score.kind, score.scorer, score.version) == ("performance", "numeric_match", "2")
+    assert (score.kind, score.scorer, score.version) == ("performance", "numeric_match", "3")
 
 
 def test_collect_when_in_batches_shares_the_latency_among_them(store):

@@ -24,7 +24,7 @@ candidate = Candidate(id="a", model="a", prompt_mode="direct")
 plan = CandidatePlan(candidate=candidate, missing=["first", "second"], n_known=0)
 try:
     call_concurrently(
-        [plan], asker=Asker(), limits={"a": CallLimits(concurrency=1)}, stop=stop, on_outcome=print
+        [plan], asker=Asker(), limits={"a": CallLimits(concurrency=1)}, stop=stop, on_outcome=id
     )
 except KeyboardInterrupt:
     print("interrupted after", asked)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -28,7 +29,7 @@ def store():
 def log(store):
     opened = LiveCallLog(store, source="tests", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
     yield opened
-    opened.writer.close()
+    opened.close()
 
 
 def logged(log, store):
@@ -73,10 +74,56 @@ def test_begin_when_inside_a_recorded_call_is_recorded_too(log, store):
     assert logged(log, store) == []
 
 
-def test_open_calls_when_never_heard_of_again_do_not_fill_the_memory(log, store, monkeypatch):
+def test_leave_when_cancelled_records_what_had_come_of_the_calls_inside(log, store):
+    log.enter("a", parent_id=None)
+    for run_id, parent_id in (("b", "a"), ("c", "b"), ("d", "a"), ("e", "other")):
+        log.enter(run_id, parent_id=parent_id)
+        log.begin(run_id, call(model=run_id), parent_id=parent_id)
+    log.add_text("d", "sev")
+    log.leave("a", error=asyncio.CancelledError())
+    log.end("c", answer("late"))
+    assert [(each.model, each.response, each.finish_reason) for each in logged(log, store)] == [
+        ("c", None, None),
+        ("d", "sev", "abandoned"),
+    ]
+
+
+def test_leave_when_a_run_fails_by_itself_lets_its_calls_go_on(log, store):
+    log.begin("b", call(), parent_id="a")
+    log.begin("c", call(), parent_id="a")
+    log.leave("a", error=TimeoutError())
+    log.end("b", answer())
+    log.close()
+    assert [(each.response, each.error) for each in logged(log, store)] == [
+        ("seven", None),
+        (None, "CancelledError: The run around the call ended before it."),
+    ]
+
+
+def test_close_when_calls_are_open_counts_them_or_records_what_had_come(log, store, caplog):
+    log.begin("silent", call())
+    log.begin("begun", call())
+    log.add_text("begun", "sev")
+    log.begin("somebody else's", call(is_recorded=True))
+    log.begin("outer", call())
+    log.enter("inner", parent_id="outer")
+    log.begin("inner", call())
+    log.end("inner", answer())
+    log.close()
+    log.close()
+    assert {each.record_id: each.response for each in logged(log, store)} == {
+        "begun": "sev",
+        "inner": "seven",
+    }
+    assert log.n_unrecorded == 1
+    assert caplog.text.count("nothing was heard of its end") == 1
+
+
+def test_open_calls_when_never_heard_of_again_are_counted_and_do_not_fill_the_memory(log, store, monkeypatch):
     monkeypatch.setattr(live_calls, "_MAX_OPEN", 3)
     for i in range(10):
         log.begin(f"run-{i}", call())
     for i in range(10):
         log.end(f"run-{i}", answer())
     assert [each.record_id for each in logged(log, store)] == ["run-7", "run-8", "run-9"]
+    assert log.n_unrecorded == 7

@@ -191,6 +191,55 @@ def test_judge_when_the_call_fails_passes_the_error_on():
         judge_that(fail).judge("Why?", "So.")
 
 
+def failing_on_bad(messages):
+    if part(messages, "answer") == "bad":
+        raise CandidateCallError("no connection")
+    return reply(messages, 0.5)
+
+
+def test_judge_each_when_one_call_fails_keeps_the_other_verdicts():
+    items = [JudgeItem(query="Why?", response=text) for text in ("good", "bad", "good too")]
+    first, second, third = judge_that(failing_on_bad).judge_each(items)
+    assert (first.score, str(second), third.score) == (0.5, "no connection", 0.5)
+
+
+def test_judge_all_when_one_call_fails_passes_the_error_on():
+    items = [JudgeItem(query="Why?", response=text) for text in ("good", "bad")]
+    with pytest.raises(CandidateCallError, match="no connection"):
+        judge_that(failing_on_bad).judge_all(items)
+
+
+def test_judge_each_when_a_later_call_fails_keeps_what_was_read_before():
+    said = []
+
+    def answer(messages):
+        said.append(part(messages, "answer"))
+        if said.count("bad") > 1:
+            raise CandidateCallError("no connection")
+        return "?" if said[-1] == "bad" else reply(messages, 0.5)
+
+    items = [JudgeItem(query="Why?", response=text) for text in ("good", "bad")]
+    first, second = judge_that(answer).judge_each(items)
+    assert (first.score, str(second)) == (0.5, "no connection")
+    assert said == ["good", "bad", "bad"]
+
+
+def test_judge_each_when_a_client_answers_too_little_asks_one_by_one():
+    class Short(ScriptedChatClient):
+        def complete_batch(self, conversations, *, options=None):
+            return super().complete_batch(conversations[:1], options=options)
+
+    judge = LLMJudge(Short("judge-model", answer=lambda messages: reply(messages, 0.5)))
+    verdicts = judge.judge_each([JudgeItem(query="Why?", response=text) for text in ("one", "two")])
+    assert [verdict.score for verdict in verdicts] == [0.5, 0.5]
+
+
+def test_judge_when_no_reply_can_be_read_shows_the_end_of_the_last():
+    with pytest.raises(JudgeOutputError, match=r"It ended with 'x+ and out of tokens'") as failure:
+        judge_that(lambda _: "Let me think. " + "x" * 500 + " and out of tokens").judge("Why?", "So.")
+    assert "Let me think" not in str(failure.value)
+
+
 def compare_reply(messages, better):
     return json.dumps({"check": mark_of(messages), "reason": "Because.", "better": better})
 

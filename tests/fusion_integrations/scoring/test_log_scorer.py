@@ -163,6 +163,33 @@ def test_score_by_a_judge_when_some_fail_scores_the_others_and_says_why():
     assert "no readable verdict" in report.last_failures["JudgeOutputError"]
 
 
+def test_score_by_a_judge_when_calls_are_made_one_by_one_pays_for_every_verdict_once():
+    class Remote(ScriptedChatClient):
+        def complete_batch(self, conversations, *, options=None):
+            raise AssertionError
+
+    def ask(messages, options):
+        try:
+            return client.complete(messages, options=options)
+        except CandidateCallError as error:
+            return error
+
+    def ask_each(conversations, *, options):
+        return [ask(messages, options) for messages in conversations]
+
+    def answer(messages):
+        if "crash" in messages[1].content:
+            raise CandidateCallError("no connection")
+        mark = re.search(r'"check": "(\w+)"', messages[0].content)[1]
+        return json.dumps({"check": mark, "reason": "Because.", "score": 0.5})
+
+    client = Remote("judge-model", answer=answer)
+    store = stored(record("good"), record("bad", "crash"), record("fine"))
+    report = LogScorer(store, JudgeScorer(LLMJudge(client, ask_each=ask_each))).score()
+    assert (report.n_scored, report.n_unscored) == (2, {"CandidateCallError": 1})
+    assert len(client.calls) == 3
+
+
 def test_score_by_a_judge_when_another_judged_before_judges_again_if_asked_to():
     store = stored(record("one"), scores=[old_score("one", kind="judge", scorer="llm-judge:other")])
     assert LogScorer(store, JudgeScorer(judge_giving())).score().n_known == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fusion_integrations.errors import LogSchemaError, LogStoreError
+from fusion_integrations.logs.export import export_logs
 from fusion_integrations.logs.importers import ColumnMapping, _intake, import_logs
 from fusion_integrations.logs.store import LogStore
 
@@ -171,6 +172,33 @@ def test_import_when_the_file_is_unusable_then_says_why(tmp_path, store, name, c
         import_logs("table", tmp_path / name, store, columns=ColumnMapping(query="q", model="m"))
 
 
+@pytest.mark.parametrize("encoding", ["UTF-16-LE", "UTF-16-BE", "UTF-32-LE", "UTF-32-BE"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("log.csv", "q,m\nQ,a\n"),
+        ("log.jsonl", '{"q": "Q", "m": "a"}\n'),
+        ("log.json", '[{"q": "Q", "m": "a"}]'),
+    ],
+)
+def test_import_when_a_byte_order_mark_is_not_utf_8_then_says_how_to_save_it(
+    tmp_path, store, name, text, encoding
+):
+    path = tmp_path / name
+    path.write_bytes(f"\ufeff{text}".encode(encoding))
+
+    with pytest.raises(LogSchemaError, match=f"{name}' is encoded as {encoding[:6]}. Save it as UTF-8"):
+        import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"))
+
+
+def test_import_when_a_format_of_its_own_is_utf_16_then_says_how_to_save_it(tmp_path, store):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"id": "7"}\n', encoding="utf-16")
+
+    with pytest.raises(LogSchemaError, match=r"is encoded as UTF-16\. Save it as UTF-8"):
+        import_logs("litellm", path, store)
+
+
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
 def test_import_when_the_file_is_absent_then_raises(tmp_path, store, name):
     with pytest.raises(LogSchemaError, match=f"{name}' cannot be read: No such file"):
@@ -185,6 +213,18 @@ def test_import_when_an_argument_is_wrong_then_raises(tmp_path, store, arguments
 
     with pytest.raises(LogSchemaError, match=reason):
         import_logs("table", path, store, columns=ColumnMapping(query="q", model="m"), **arguments)
+
+
+def test_import_when_the_file_named_for_bad_rows_exists_then_nothing_is_overwritten(
+    tmp_path, store, write_rows
+):
+    path = write_rows(tmp_path / "log.jsonl", [{"q": "Q", "m": None}])
+    before = path.read_bytes()
+
+    with pytest.raises(LogStoreError, match="already"):
+        import_logs("table", path, store, columns=ASKED, quarantine=path)
+
+    assert path.read_bytes() == before
 
 
 def test_import_when_the_quarantine_cannot_be_written_then_says_so(tmp_path, store, write_rows):
@@ -264,7 +304,7 @@ EVERY_COLUMN = ColumnMapping(**{name: name for name in ColumnMapping.model_field
         max_size=3,
     )
 )
-def test_import_when_values_are_anything_then_every_row_is_added_known_or_quarantined(
+def test_import_when_values_are_anything_then_every_row_is_added_known_dropped_or_quarantined(
     rows, tmp_path_factory, write_rows
 ):
     path = tmp_path_factory.mktemp("any") / "log.jsonl"
@@ -274,7 +314,8 @@ def test_import_when_values_are_anything_then_every_row_is_added_known_or_quaran
     with LogStore.open(":memory:") as store:
         report = import_logs("table", path, store, columns=EVERY_COLUMN)
 
-        assert report.n_rows == report.n_added + report.n_known + report.n_quarantined == len(rows) + 1
+        n_used = report.n_added + report.n_known + sum(report.n_dropped.values())
+        assert report.n_rows == n_used + report.n_quarantined == len(rows) + 1
         assert store.to_frame().height == report.n_added
 
 
@@ -302,6 +343,76 @@ def test_import_when_a_row_with_a_source_id_comes_twice_then_it_is_dropped_once(
 
     assert (first.n_added, first.n_known, first.n_dropped) == (1, 0, {"duplicate row": 2})
     assert (again.n_added, again.n_known, again.n_dropped) == (0, 1, {"duplicate row": 2})
+
+
+REDACTED = [
+    {
+        "q": "Mail ann.lee@example.org from 10.0.0.1",
+        "m": "a",
+        "p": 1,
+        "r": "Sent, +1 212 555 0199.",
+        "id": "7",
+    },
+    {"q": "Call +1 212 555 0199 or +1 212 555 0123", "m": "a", "p": 1, "r": "ann.lee@example.org", "id": "8"},
+    {"q": "Use sk-proj-abcdefghij0123456789", "m": "a", "p": 1, "r": "No, eve@example.org!", "id": "9"},
+]
+
+
+@pytest.mark.parametrize("source_id", ["id", None])
+@pytest.mark.parametrize(
+    ("first", "second"), [("secrets_and_pii", "secrets"), ("secrets", "secrets_and_pii"), ("secrets",) * 2]
+)
+def test_import_when_redaction_changes_then_rows_are_there_already(
+    tmp_path, store, write_rows, first, second, source_id
+):
+    path = write_rows(tmp_path / "log.jsonl", REDACTED)
+    columns = ASKED.model_copy(update={"source_id": source_id})
+    import_logs("table", path, store, columns=columns, redact=first)
+    before = store.to_frame()
+
+    report = import_logs("table", path, store, columns=columns, redact=second)
+
+    assert (report.n_added, report.n_known, report.n_quarantined) == (0, 3, 0)
+    assert store.to_frame().equals(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"q": "Mail ann.lee@example.org from home"},
+        {"q": "Delete the mail of ann.lee@example.org from 10.0.0.1"},
+        {"q": "Mail everybody from 10.0.0.1"},
+        {"q": "Mail ann.lee@example.org from somewhere"},
+        {"r": "Sent, no number."},
+        {"r": "Not sent, +1 212 555 0199."},
+        {"m": "b"},
+    ],
+)
+def test_import_when_a_redacted_call_is_another_then_it_is_quarantined(tmp_path, store, write_rows, change):
+    columns = ASKED.model_copy(update={"source_id": "id"})
+    first = write_rows(tmp_path / "log.jsonl", REDACTED[:1])
+    import_logs("table", first, store, columns=columns, redact="secrets_and_pii")
+
+    report = import_logs(
+        "table", write_rows(tmp_path / "log.jsonl", [REDACTED[0] | change]), store, columns=columns
+    )
+
+    assert (report.n_known, report.n_quarantined) == (0, 1)
+    assert "already belongs to another call" in _quarantined(report)[0]["reason"]
+
+
+def test_import_when_the_log_is_a_redacted_export_then_its_calls_are_there_already(
+    tmp_path, store, write_rows
+):
+    path = write_rows(tmp_path / "log.jsonl", REDACTED)
+    import_logs("table", path, store, columns=ASKED)
+    with LogStore.open(":memory:") as other:
+        import_logs("table", path, other, columns=ASKED, redact="secrets_and_pii")
+        export_logs(other, tmp_path / "export.parquet")
+
+    report = import_logs("fusion", tmp_path / "export.parquet", store)
+
+    assert (report.n_added, report.n_known, report.n_quarantined) == (0, 3, 0)
 
 
 def test_import_when_bad_rows_shall_stop_it_then_rows_before_are_stored_and_none_set_aside(

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.importers import ColumnMapping, import_logs
 
 NOW = datetime(2026, 5, 6, tzinfo=UTC)
@@ -234,3 +235,123 @@ def test_import_when_reference_is_no_text_then_is_kept_as_json(tmp_path, store, 
 
     (record,) = store.records()
     assert record.reference == text
+
+
+TIMED = ASKED.model_copy(update={"judge_score": "j", "created_at": "at"})
+TIMED_ROW = {"q": "Q", "m": "small", "p": 1, "j": 0.5, "r": "yes", "at": "2026-01-02T03:04:05"}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_import_when_rows_with_a_moment_are_identical_then_the_first_is_kept(
+    tmp_path, store, suffix, write_rows
+):
+    rows = [TIMED_ROW, TIMED_ROW | {"j": 0.25}, TIMED_ROW, TIMED_ROW, TIMED_ROW | {"j": 0.25}]
+    path = write_rows(tmp_path / f"log{suffix}", rows)
+
+    report = import_logs("table", path, store, columns=TIMED)
+
+    assert (report.n_rows, report.n_added, report.n_dropped) == (5, 2, {"duplicate row": 3})
+    assert [record.sample for record in store.records()] == [0, 1]
+    assert store.to_frame()["judge_score"].to_list() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    "change", [{"p": 0}, {"j": None}, {"r": "no"}, {"m": "large"}, {"at": "2026-01-02T03:04:06"}]
+)
+def test_import_when_rows_with_a_moment_differ_then_both_are_kept(tmp_path, store, write_rows, change):
+    path = write_rows(tmp_path / "log.jsonl", [TIMED_ROW, TIMED_ROW | change])
+
+    report = import_logs("table", path, store, columns=TIMED)
+
+    assert (report.n_added, report.n_dropped) == (2, {})
+
+
+def test_import_when_rows_lack_the_mapped_moment_then_they_are_repeats(tmp_path, store, write_rows):
+    path = write_rows(tmp_path / "log.jsonl", [TIMED_ROW | {"at": None}] * 2)
+
+    report = import_logs("table", path, store, columns=TIMED)
+
+    assert (report.n_added, report.n_dropped) == (2, {})
+
+
+@pytest.mark.parametrize(
+    "rows", [[TIMED_ROW] * 3 + [TIMED_ROW | {"j": 0}], [TIMED_ROW | {"j": 0}, TIMED_ROW]]
+)
+def test_import_when_duplicates_were_dropped_then_importing_again_adds_nothing(
+    tmp_path, store, write_rows, rows
+):
+    path = write_rows(tmp_path / "log.jsonl", [TIMED_ROW, TIMED_ROW, TIMED_ROW | {"j": 0}])
+    import_logs("table", path, store, columns=TIMED)
+
+    report = import_logs("table", write_rows(path, rows), store, columns=TIMED)
+
+    assert (report.n_added, report.n_known, report.n_quarantined) == (0, 2, 0)
+    assert store.stats().n_records == 2
+
+
+def test_import_when_identical_rows_are_bad_then_each_is_quarantined(tmp_path, store, write_rows):
+    path = write_rows(tmp_path / "log.jsonl", [TIMED_ROW | {"p": 7}] * 2 + [TIMED_ROW] * 2)
+
+    report = import_logs("table", path, store, columns=TIMED)
+
+    assert (report.n_added, report.n_quarantined, report.n_dropped) == (1, 2, {"duplicate row": 1})
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_import_when_texts_are_empty_then_they_are_missing(tmp_path, store, suffix, write_rows):
+    names = [name for name in ColumnMapping.model_fields if name not in ("query", "messages", "model")]
+    row = dict.fromkeys(names, "") | {"query": "Q", "model": "a", "response": "yes"}
+    columns = ColumnMapping(**{name: name for name in row})
+
+    report = import_logs(
+        "table", write_rows(tmp_path / f"log{suffix}", [row]), store, columns=columns, now=NOW
+    )
+
+    assert (report.n_added, report.n_quarantined) == (1, 0)
+    (record,) = store.records()
+    assert (record.response, record.error, record.created_at) == ("yes", None, NOW)
+    assert (record.candidate_id, record.prompt_mode) == ("a", "direct")
+    assert (record.reference, record.session_id, record.cost_usd) == (None, None, None)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_import_when_an_answer_is_empty_then_it_is_an_answer_unless_the_call_failed(
+    tmp_path, store, suffix, write_rows
+):
+    rows = [{"q": "Q", "m": "a", "r": "", "e": ""}, {"q": "Q", "m": "b", "r": "", "e": "timeout"}]
+    columns = ColumnMapping(query="q", model="m", response="r", error="e")
+
+    import_logs("table", write_rows(tmp_path / f"log{suffix}", rows), store, columns=columns)
+
+    assert [(record.response, record.error) for record in store.records()] == [("", None), (None, "timeout")]
+
+
+def test_import_when_given_a_folder_then_every_table_in_it_is_read(tmp_path, store, write_rows):
+    folder = tmp_path / "logs"
+    (folder / "older").mkdir(parents=True)
+    rows = [{"q": f"Q{i}", "m": "a", "p": 1, "r": "x"} for i in range(3)]
+    write_rows(folder / "a.csv", rows[:1])
+    write_rows(folder / "b.jsonl", rows[1:2])
+    write_rows(folder / "older" / "c.parquet", rows[2:])
+    (folder / "notes.txt").write_text("none of them")
+
+    report = import_logs("table", folder, store, columns=ASKED)
+    again = import_logs("table", folder, store, columns=ASKED)
+
+    assert (report.source, report.n_rows, report.n_added) == ("logs", 3, 3)
+    assert (again.n_added, again.n_known) == (0, 3)
+
+
+def test_import_when_a_file_of_a_folder_lacks_a_column_then_names_the_file(tmp_path, store, write_rows):
+    write_rows(tmp_path / "a.csv", [{"q": "Q", "m": "a"}])
+    write_rows(tmp_path / "b.jsonl", [{"q": "Q", "llm": "a"}])
+
+    with pytest.raises(LogSchemaError, match=r"b\.jsonl' has no column 'm'.*has: 'q', 'llm'"):
+        import_logs("table", tmp_path, store, columns=ColumnMapping(query="q", model="m"))
+
+    assert store.stats().n_records == 0
+
+
+def test_import_when_a_folder_has_no_table_then_says_so(tmp_path, store):
+    with pytest.raises(LogSchemaError, match=r"has no file to import\. Known suffixes: \.csv"):
+        import_logs("table", tmp_path, store, columns=ColumnMapping(query="q", model="m"))
