@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, Literal
 
 from fusion_integrations._optional import require
@@ -35,6 +36,8 @@ _NAMES = (
     "metric",
     "finish_reason",
 )
+
+_names_in = attrgetter(*_NAMES)
 
 # What redaction leaves, and what it can have taken out there.
 _LEFT = re.compile(rf"\[(secret|(?:{'|'.join(_PII)})_\d{{1,9}})\]")
@@ -83,7 +86,7 @@ class Redactor:
             text = getattr(record, name)
             if text and (redacted := self.text(text)) != text:
                 changes[name] = fingerprint(text) if name in _HASHED else redacted
-        changes |= _named(record)
+        changes |= _names_without_secrets(_names_in(record), record.eligible)
         if not changes:
             return record
         kept = {name: getattr(record, name) for name in LogRecord.model_fields}
@@ -128,23 +131,19 @@ def _can_be_taken(text: str, kind: str) -> bool:
     return pattern.fullmatch(text) is not None
 
 
-def _named(record: LogRecord) -> dict[str, Any]:
-    """Give the names in a record that hold secrets, without those.
+@lru_cache(maxsize=4096)
+def _names_without_secrets(names: tuple[str | None, ...], eligible: tuple[str, ...]) -> Mapping[str, Any]:
+    """Give the names in a record that hold secrets, without those; a log has few, each in many records.
 
     Personal data is not looked for in them: versions and dates of models look like phone numbers.
     """
-    names = {name: getattr(record, name) for name in _NAMES}
     changes: dict[str, Any] = {
-        name: found for name, text in names.items() if text and (found := _name_without_secrets(text)) != text
+        name: found
+        for name, text in zip(_NAMES, names, strict=True)
+        if text and (found := without_secrets(text)) != text
     }
-    eligible = tuple(map(_name_without_secrets, record.eligible))
-    return changes | ({} if eligible == record.eligible else {"eligible": eligible})
-
-
-@lru_cache(maxsize=4096)
-def _name_without_secrets(name: str) -> str:
-    # A log has few names, each in many records.
-    return without_secrets(name)
+    redacted = tuple(map(without_secrets, eligible))
+    return changes if redacted == eligible else changes | {"eligible": redacted}
 
 
 def _pii_redactor() -> Callable[[str], str]:

@@ -6,6 +6,7 @@ Apart from the rest of redaction because the shapes of secrets change with the s
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = ["SECRET", "is_secret", "without_secrets"]
@@ -18,7 +19,7 @@ class _Rule(NamedTuple):
 
     Attributes:
         signs: Characters, one of which such a secret has in or before it; empty if it needs none.
-        marks: Texts, one of which a text must hold for the pattern to be tried.
+        marks: Texts in small letters, one of which a text must hold, in any, for the pattern to be tried.
         pattern: Finds the secret. Texts may be hostile: what repeats is bounded or possessive where it could
             begin again within itself, so that time grows with the length of a text and no faster.
         replacement: What is written in its place.
@@ -78,9 +79,9 @@ _KEYS = (
 )
 _TOKENS = ("access", "auth", "bearer", "refresh", "session")
 _KEY_NAME = rf"(?:{'|'.join(_KEYS)})[ _-]?key|(?:{'|'.join(_TOKENS)})[ _-]?token|secret"
-_KEY_WORDS = _spellings("key", "token", "secret", "authorization")
+_KEY_MARKS = ("key", "token", "secret", "authorization")
 # Patterns begin with words in so many letters: searching for these is fast, regardless of case it is not.
-_KEY_WORD = rf"(?:{'|'.join(_KEY_WORDS)})"
+_KEY_WORD = rf"(?:{'|'.join(_spellings(*_KEY_MARKS))})"
 _ENDS_KEY_NAME = "|".join(
     f"(?<=(?i:{name}))"
     for name in (
@@ -93,7 +94,7 @@ _PASSWORD = (
     rf"(?:{'|'.join(f'{word}(?i:w(?:or)?d|phrase)' for word in _spellings('pass'))}"
     rf"|_pass|_PASS|{'|'.join(_spellings('pwd'))})(?:[_-]?(?:(?i:hash)|\d{{1,3}}))?"
 )
-_PASSWORD_MARKS = _spellings("pass", "pwd")
+_PASSWORD_MARKS = ("pass", "pwd")
 # What stands for a password where forms and interfaces are described.
 _NO_PASSWORD = r"(?i:string|text|required|hidden|hashed|password|none|null|true|false)(?=[|\\\"'`])"  # noqa: S105
 
@@ -125,12 +126,12 @@ _RULES = (
     _given_out("[prs]k_(?:live|test)_", r"\w{16,}", signs="_", marks=("_live_", "_test_")),  # Stripe
     _given_out("do[opr]_v1_", r"\w{20,}", signs="_", marks=("_v1_",)),  # DigitalOcean
     _given_out("shp(?:at|ca|pa|ss)_", r"\w{20,}", signs="_", marks=("shp",)),  # Shopify
-    _given_out("A[KS]IA", r"[0-9A-Z]{16}(?![0-9A-Za-z])", marks=("AKIA", "ASIA")),  # AWS
-    _given_out("AIza", rf"{_WORD}{{30,}}", marks=("AIza",)),  # Google
+    _given_out("A[KS]IA", r"[0-9A-Z]{16}(?![0-9A-Za-z])", marks=("akia", "asia")),  # AWS
+    _given_out("AIza", rf"{_WORD}{{30,}}", marks=("aiza",)),  # Google
     _given_out(r"ya29\.", rf"{_WORD}{{20,}}", marks=("ya29.",)),  # Google, OAuth
-    _given_out(r"SG\.", rf"{_WORD}{{16,}}+\.{_WORD}{{16,}}", marks=("SG.",)),  # SendGrid
-    _given_out("eyJ", rf"{_WORD}{{8,2000}}+\.{_WORD}{{8,}}+\.{_WORD}{{8,}}", marks=("eyJ",)),  # JWT
-    _Rule(":", (":AA",), re.compile(rf"((?<!\d))\d{{6,12}}:AA{_WORD}{{25,}}")),  # Telegram
+    _given_out(r"SG\.", rf"{_WORD}{{16,}}+\.{_WORD}{{16,}}", marks=("sg.",)),  # SendGrid
+    _given_out("eyJ", rf"{_WORD}{{8,2000}}+\.{_WORD}{{8,}}+\.{_WORD}{{8,}}", marks=("eyj",)),  # JWT
+    _Rule(":", (":aa",), re.compile(rf"((?<!\d))\d{{6,12}}:AA{_WORD}{{25,}}")),  # Telegram
     _Rule(
         "/",
         ("hooks.slack.com/",),
@@ -138,7 +139,7 @@ _RULES = (
     ),
     _Rule(
         "",
-        ("PRIVATE KEY",),
+        ("private key",),
         re.compile(
             r"()-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)",
             re.DOTALL,
@@ -147,7 +148,7 @@ _RULES = (
     # Without a digit it must be longer than a word, and no compound of words.
     _Rule(
         "",
-        _spellings("bearer"),
+        ("bearer",),
         re.compile(
             rf"((?:bearer|Bearer|BEARER)\s{{1,8}})(?!(?i:rfc|oauth))(?:{_HAS_DIGIT}{_KEY}{{12,}}"
             rf"|[A-Za-z]{{20,}}+(?!{_KEY})|(?={_KEY}{{0,200}}?[a-z][A-Z]){_KEY}{{20,}}|{_KEY}{{40,}})"
@@ -155,17 +156,17 @@ _RULES = (
     ),
     _Rule(
         "",
-        ("asic ", "ASIC "),
+        ("basic",),
         re.compile(r"((?:basic|Basic|BASIC)\s{1,8})(?=[\w+/-]{0,200}[0-9=])[\w+/-]{14,}={0,2}"),
     ),
     _Rule(
         "",
-        ("oken ", "OKEN "),
+        ("token ",),
         re.compile(r"((?:token|Token|TOKEN)\s{1,8})(?=[0-9a-f]{0,40}\d)[0-9a-f]{32,}"),
     ),
     _Rule(
         ":=",
-        _spellings("authorization"),
+        ("authorization",),
         re.compile(
             rf"((?:authorization|Authorization|AUTHORIZATION){_ASSIGNED}"
             r"(?i:bearer|basic|token|(?:api[_-]?)?key)[\s=]{1,8})"
@@ -175,7 +176,7 @@ _RULES = (
     # The plainer the name, the longer a text must be to be taken for a secret.
     _Rule(
         ":=",
-        _KEY_WORDS,
+        _KEY_MARKS,
         re.compile(
             rf"({_KEY_WORD}(?:(?:{_ENDS_KEY_NAME})(?:{_ASSIGNED}(?={_KEY}{{8}})"
             rf"|[\w-]{{1,20}}{_ASSIGNED}(?={_KEY}{{16}}))|(?<=(?i:token)){_ASSIGNED}(?={_KEY}{{12}})"
@@ -211,7 +212,7 @@ _RULES = (
     ),
     _Rule(
         "=",
-        ("PASS", "PWD", "Password", "Pwd"),
+        _PASSWORD_MARKS,
         re.compile(
             r"((?:PASSW(?:OR)?D|PASSPHRASE|_PWD|_PASS|;\s?P(?:assword|wd))=[\"']?)"
             rf"{_TELLS}(?![/~.$*%-]){_no_call(_BARE)}{_BARE}{{6,}}"
@@ -234,13 +235,15 @@ _SECRET_NAME = re.compile(
 )
 
 
+@lru_cache(maxsize=64)  # the rows of a query follow each other, and all hold its text
 def without_secrets(text: str) -> str:
     """Return a text with `SECRET` in place of keys and passwords."""
+    small = text.lower()
     for signs, rules in _BY_SIGNS.items():
         if not signs or signs[0] in text or signs[-1] in text:
             for rule in rules:
                 for mark in rule.marks:
-                    if mark in text:
+                    if mark in small:
                         text = rule.pattern.sub(rule.replacement, text)
                         break
     return text
