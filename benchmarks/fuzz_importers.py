@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fusion_integrations.errors import FusionError
+from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.importers import FORMATS, ColumnMapping, import_logs
 from fusion_integrations.logs.store import LogStore
 
@@ -135,6 +135,8 @@ def seeds(samples: ModuleType, folder: Path) -> dict[str, tuple[Path, dict[Path,
 
 def run(name: str, path: Path, folder: Path, store: LogStore, join: str) -> Counter[str]:
     """Import one input; count what came of it. Whatever is no named error passes through."""
+    aside = folder.parent / "aside.jsonl"
+    aside.unlink(missing_ok=True)
     try:
         report = import_logs(
             name,
@@ -142,9 +144,9 @@ def run(name: str, path: Path, folder: Path, store: LogStore, join: str) -> Coun
             store,
             columns=COLUMNS if FORMATS[name].takes_columns else None,
             join=folder / join if join else None,
-            quarantine=folder.parent / "aside.jsonl",
+            quarantine=aside,
         )
-    except FusionError as error:
+    except LogSchemaError as error:  # of the store and of missing packages none is to be expected
         return Counter({type(error).__name__: 1})
     n_dropped = sum(report.n_dropped.values())
     if report.n_rows != report.n_added + report.n_known + n_dropped + report.n_quarantined:
@@ -195,6 +197,8 @@ def main() -> None:
     arguments = parser.parse_args()
     started = time.monotonic()
     counts = fuzz(arguments.inputs, seed=arguments.seed)
+    if not counts["rows added"]:
+        sys.exit("No row of any input was imported: this run has tested nothing.")
     seconds = time.monotonic() - started
     print(f"{arguments.inputs} inputs in {seconds:.0f} s, seed {arguments.seed}: no error without a name")
     for what, n in sorted(counts.items()):
