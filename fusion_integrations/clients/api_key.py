@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fusion_integrations.errors import InvalidPolicyError
 
-__all__ = ["read_api_key", "refuse_secrets"]
+__all__ = ["read_api_key", "refuse_secrets", "without_key"]
 
 _SECRET_ENDINGS = ("api_key", "apikey", "authorization", "password", "secret", "access_token", "auth_token")
 
@@ -33,6 +33,11 @@ def read_api_key(variable: str | None) -> str | None:
         )
         raise InvalidPolicyError(message)
     return key
+
+
+def without_key(text: str, key: str | None) -> str:
+    """Return a text without a key, which some servers repeat in what they say."""
+    return text.replace(key, "***") if key else text
 
 
 def refuse_secrets(settings: Mapping[str, object]) -> None:

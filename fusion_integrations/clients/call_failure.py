@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from fusion_integrations.clients.api_key import without_key
 from fusion_integrations.errors import CandidateCallError
 
 __all__ = ["call_failure"]
@@ -32,9 +33,7 @@ def call_failure(error: BaseException, *, model: str, secret: str | None = None)
     Returns:
         The error to raise `from` the given one.
     """
-    message = f"Model '{model}' failed: {type(error).__name__}: {error}"
-    if secret:
-        message = message.replace(secret, "***")
+    message = without_key(f"Model '{model}' failed: {type(error).__name__}: {error}", secret)
     status = _status(error)
     is_transient = (
         isinstance(error, TimeoutError | ConnectionError)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from fusion_integrations._optional import require
+from fusion_integrations.clients.api_key import without_key
 from fusion_integrations.clients.call_failure import call_failure
 from fusion_integrations.errors import CandidateCallError, InvalidPolicyError
 from fusion_integrations.types import Completion, GenerationOptions, Message
@@ -216,9 +217,7 @@ class OpenAIClient:
                 for problem in error.errors(include_input=False)
             )
             message = f"Model '{self._name}' failed: its server's reply is no chat completion: {problems}"
-            if self._api_key:
-                message = message.replace(self._api_key, "***")
-            raise CandidateCallError(message, is_transient=True) from None
+            raise CandidateCallError(without_key(message, self._api_key), is_transient=True) from None
         except Exception as error:  # the package lets some errors of its HTTP library pass
             failure = call_failure(error, model=self._name, secret=self._api_key)
             if isinstance(error, self._network_error):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from fusion_integrations.collection.asking import Asker, NotAskedError, Outcome
 from fusion_integrations.collection.call_limits import CallLimits, CallPace
 from fusion_integrations.collection.planned_calls import CandidatePlan, PlannedCall
-from fusion_integrations.collection.worker_threads import run_workers
+from fusion_integrations.collection.worker_threads import run_on_threads
 
 __all__ = ["call_concurrently"]
 
@@ -38,46 +38,37 @@ def call_concurrently(
     Returns:
         How many calls were not made, for lack of budget.
     """
-    work = _Work(asker=asker, stop=stop, on_outcome=on_outcome)
     waiting = [deque(plan.missing) for plan in plans]
-    workers: list[threading.Thread] = []
+    jobs: list[Callable[[], None]] = []
     for plan, calls in zip(plans, waiting, strict=True):
         own = limits[plan.candidate.id]
         pace = CallPace(own.requests_per_minute, wait=stop.wait)
-        workers += [
-            # Not waited for when the process is told to end a second time.
-            threading.Thread(target=work.run, args=[calls, own, pace], daemon=True)
-            for _ in range(min(own.concurrency, len(calls)))
-        ]
-    run_workers(workers, stop=stop, finishes=True)
-    if work.failure is not None:
-        raise work.failure
+        job = partial(
+            _make_calls, calls, asker=asker, limits=own, pace=pace, stop=stop, on_outcome=on_outcome
+        )
+        jobs += [job] * min(own.concurrency, len(calls))
+    run_on_threads(jobs, stop=stop, finishes=True)
     return sum(len(calls) for calls in waiting)
 
 
-@dataclass(kw_only=True)
-class _Work:
-    """What the threads share."""
-
-    asker: Asker
-    stop: threading.Event
-    on_outcome: Callable[[Outcome], None]
-    failure: BaseException | None = None
-
-    def run(self, calls: deque[PlannedCall], limits: CallLimits, pace: CallPace) -> None:
-        """Make calls until there are none, or no more may be made."""
+def _make_calls(
+    calls: deque[PlannedCall],
+    *,
+    asker: Asker,
+    limits: CallLimits,
+    pace: CallPace,
+    stop: threading.Event,
+    on_outcome: Callable[[Outcome], None],
+) -> None:
+    """Make calls until there are none, or no more may be made."""
+    while calls and not stop.is_set():
         try:
-            while calls and not self.stop.is_set():
-                try:
-                    call = calls.popleft()
-                except IndexError:
-                    return  # another thread took the last
-                try:
-                    outcome = self.asker.ask_one(call, limits=limits, pace=pace)
-                except NotAskedError:
-                    calls.append(call)
-                    return
-                self.on_outcome(outcome)
-        except BaseException as error:  # it belongs to the thread that waits for this one
-            self.failure = self.failure or error
-            self.stop.set()
+            call = calls.popleft()
+        except IndexError:
+            return  # another thread took the last
+        try:
+            outcome = asker.ask_one(call, limits=limits, pace=pace)
+        except NotAskedError:
+            calls.append(call)
+            return
+        on_outcome(outcome)

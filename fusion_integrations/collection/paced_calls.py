@@ -5,11 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from fusion_integrations.collection.call_limits import CallLimits, CallPace
 from fusion_integrations.collection.call_retries import call_with_retries
-from fusion_integrations.collection.worker_threads import run_workers
+from fusion_integrations.collection.worker_threads import run_on_threads
 from fusion_integrations.errors import CandidateCallError
 from fusion_integrations.protocols import ChatClient
 from fusion_integrations.types import Completion, GenerationOptions, Message
@@ -47,32 +46,24 @@ class PacedCalls:
         Returns:
             n answers, in their order; the error where a call failed.
         """
-        self._stop = threading.Event()
-        work = _Work(waiting=deque(enumerate(conversations)), stop=self._stop)
-        workers = [
-            threading.Thread(target=self._run, args=[work, options], daemon=True)
-            for _ in range(min(self._limits.concurrency, len(conversations)))
-        ]
-        run_workers(workers, stop=work.stop, finishes=False)
-        if work.failure is not None:
-            raise work.failure
-        return [work.answers[number] for number in range(len(conversations))]
+        stop = self._stop = threading.Event()
+        waiting = deque(enumerate(conversations))
+        answers: dict[int, Completion | CandidateCallError] = {}
+
+        def ask() -> None:
+            while not stop.is_set():
+                try:
+                    number, messages = waiting.popleft()
+                except IndexError:
+                    return
+                answers[number] = self._ask(messages, options, stop)
+
+        n_threads = min(self._limits.concurrency, len(conversations))
+        run_on_threads([ask] * n_threads, stop=stop, finishes=False)
+        return [answers[number] for number in range(len(conversations))]
 
     def _wait(self, seconds: float) -> None:
         self._stop.wait(seconds)  # of the use that is under way
-
-    def _run(self, work: _Work, options: GenerationOptions) -> None:
-        """Make calls until there are none, or no more may be made."""
-        try:
-            while not work.stop.is_set():
-                try:
-                    number, messages = work.waiting.popleft()
-                except IndexError:
-                    return
-                work.answers[number] = self._ask(messages, options, work.stop)
-        except BaseException as error:  # it belongs to the thread that waits for this one
-            work.failure = work.failure or error
-            work.stop.set()
 
     def _ask(
         self, messages: Sequence[Message], options: GenerationOptions, stop: threading.Event
@@ -86,13 +77,3 @@ class PacedCalls:
             return call_with_retries(attempt, limits=self._limits, pace=self._pace, stop=stop)
         except CandidateCallError as error:
             return error
-
-
-@dataclass(kw_only=True)
-class _Work:
-    """What the threads of one use share."""
-
-    waiting: deque[tuple[int, Sequence[Message]]]
-    stop: threading.Event
-    answers: dict[int, Completion | CandidateCallError] = field(default_factory=dict)
-    failure: BaseException | None = None

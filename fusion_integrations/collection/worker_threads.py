@@ -1,26 +1,39 @@
-"""Run threads to their end, such that Ctrl-C gets through."""
+"""Run work on threads to its end, such that Ctrl-C gets through and no failure is lost."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-__all__ = ["run_workers"]
+__all__ = ["run_on_threads"]
 
 _LOOK_UP_S = 0.1
 
 
-def run_workers(workers: Sequence[threading.Thread], *, stop: threading.Event, finishes: bool) -> None:
-    """Start threads and wait for them.
+def run_on_threads(jobs: Sequence[Callable[[], None]], *, stop: threading.Event, finishes: bool) -> None:
+    """Run jobs, each on a thread of its own, and wait for them.
 
     Args:
-        workers: Threads that have not started and end soon after `stop` is set.
-        stop: Is set if anything, such as Ctrl-C, ends the wait early.
-        finishes: Whether even then to wait for the threads' ends.
+        jobs: What to run; each ends soon after `stop` is set.
+        stop: Is set if a job fails, or anything, such as Ctrl-C, ends the wait early.
+        finishes: Whether to wait for the jobs' ends even if the wait was ended early.
+
+    Errors of a job, the first of several, are raised when all have ended.
     """
+    failures: list[BaseException] = []
+
+    def run(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:  # it belongs to the thread that waits for this one
+            failures.append(error)
+            stop.set()
+
     started: list[threading.Thread] = []
     try:
-        for worker in workers:
+        for job in jobs:
+            # Not waited for when the process is told to end a second time.
+            worker = threading.Thread(target=run, args=[job], daemon=True)
             worker.start()
             started.append(worker)
         _wait_for(started)
@@ -29,6 +42,8 @@ def run_workers(workers: Sequence[threading.Thread], *, stop: threading.Event, f
         if finishes:
             _wait_for(started)
         raise
+    if failures:
+        raise failures[0]
 
 
 def _wait_for(workers: Sequence[threading.Thread]) -> None:
