@@ -43,4 +43,4 @@ class CachingEmbedder:
             self._vectors.update(zip(new, self._embedder.embed(new), strict=True))
         if len(texts) == 0:
             return np.zeros((0, self.identity.dimensions), dtype=np.float32)
-        return np.stack([self._vectors[text] for text in texts])
+        return np.array([self._vectors[text] for text in texts])

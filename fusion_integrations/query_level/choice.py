@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ __all__ = ["ROUNDING", "Choice", "choose", "reward"]
 # Rewards that differ by less are tied: float32 products of equal numbers differ in their last bits, and by
 # how many queries are predicted at once.
 ROUNDING = 1e-6
+_LOWEST = np.finfo(np.float32).min
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,17 +119,23 @@ def choose(
     eligible = excluded == ""
     default = _default(eligible, policy, basis=basis, prices=prices, scale=scale, bar=bar)
     rows = np.arange(len(default))
-    rewards = np.where(eligible, rewards, -np.inf).astype(np.float32)
+    rewards = np.where(eligible, rewards, -np.inf).astype(np.float32, copy=False)
     gain = rewards - rewards[rows, default][:, None]
     gain_se = (1 - policy.cost_weight) * prediction.paired_gain_se(default)
     margins = _margins(prediction, policy, margin, added=basis.added)
-    convincing = _convincing(gain, gain_se, margins)
+    convincing = (gain > ROUNDING) & (gain > margins * gain_se)
     if prediction.is_novel is not None and policy.margin_z != 0:
         convincing &= ~prediction.is_novel[:, None]
-    best = np.where(convincing, gain, -np.inf).argmax(axis=1)
-    favourite = np.where(convincing.any(axis=1), best, default)
+    worth = np.where(convincing, gain, -np.inf)
+    worth[rows, default] = 0.0  # less than any convincing gain, more than none
+    favourite = worth.argmax(axis=1)
     chosen, propensity = _explored(
-        favourite, eligible, policy, members=prediction.performance_members, rewards=rewards, by=generators
+        favourite,
+        eligible,
+        policy,
+        deviations=prediction.performance_deviations,
+        rewards=rewards,
+        by=generators,
     )
     return Choice(
         chosen=chosen,
@@ -184,7 +192,8 @@ def _default(
         cost_weight=policy.cost_weight,
         cost_scale_usd=scale,
     )
-    usual = np.where(np.isnan(usual), np.finfo(np.float32).min, usual)
+    if policy.cost_weight > 0:
+        usual = np.where(np.isnan(usual), _LOWEST, usual)
     default = np.where(eligible, usual, -np.inf).argmax(axis=1)
     return default if bar is None else np.where(eligible[:, bar.column], bar.column, default)
 
@@ -192,21 +201,15 @@ def _default(
 def _margins(
     prediction: Prediction, policy: RoutingPolicy, margin: float, *, added: frozenset[str]
 ) -> npt.NDArray[np.float64]:
-    """Return (k,) margins: the validated one, but no less than `ADDED_MARGIN_Z` for whom it has not seen."""
-    margins = np.full(len(prediction.candidates), margin)
-    if added and policy.margin_z is None and policy.quality_of is None:
+    """Return (k,) margins: the validated one, but no less than `ADDED_MARGIN_Z` for whom it has not seen.
+
+    NaN, which no gain exceeds, means never, whatever the standard error; infinity times 0 would be undefined.
+    """
+    margins = np.full(len(prediction.candidates), np.nan if math.isinf(margin) else margin)
+    if added and math.isfinite(margin) and policy.margin_z is None and policy.quality_of is None:
         is_added = [candidate.id in added for candidate in prediction.candidates]
         margins[is_added] = max(margin, ADDED_MARGIN_Z)
     return margins
-
-
-def _convincing(
-    gain: FloatArray, gain_se: FloatArray, margins: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    # An infinite margin means never, whatever the standard error; inf * 0 would be undefined.
-    finite = np.where(np.isinf(margins), 0.0, margins)
-    convincing: npt.NDArray[np.bool_] = (gain > ROUNDING) & (gain > finite * gain_se) & np.isfinite(margins)
-    return convincing
 
 
 def _explored(
@@ -214,7 +217,7 @@ def _explored(
     eligible: npt.NDArray[np.bool_],
     policy: RoutingPolicy,
     *,
-    members: FloatArray,
+    deviations: FloatArray,
     rewards: FloatArray,
     by: Sequence[np.random.Generator] | None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
@@ -222,4 +225,4 @@ def _explored(
         return favourite, np.ones(len(favourite))
     if policy.exploration == "epsilon":
         return epsilon_greedy(favourite, eligible, epsilon=policy.epsilon, generators=by)
-    return thompson(members, rewards, eligible, performance_weight=1 - policy.cost_weight, generators=by)
+    return thompson(deviations, rewards, eligible, performance_weight=1 - policy.cost_weight, generators=by)

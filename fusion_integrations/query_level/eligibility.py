@@ -107,6 +107,8 @@ def _exclude_below_wanted_performance(
 
 
 def _check_all_have_a_choice(candidates: tuple[Candidate, ...], excluded: Exclusions) -> None:
+    if not excluded.any():
+        return
     stuck = np.flatnonzero((excluded != "").all(axis=1))
     if stuck.size:
         reasons = "; ".join(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.quality_target import QualityBar
+from fusion_integrations.types import Candidate
 
 __all__ = ["Outcome", "explain_choice", "explain_quality"]
 
@@ -21,7 +22,7 @@ Outcome = Literal["default", "switched", "explored", "only_eligible", "pinned"]
 
 
 def explain_quality(
-    candidate_ids: Sequence[str],
+    candidates: Sequence[Candidate],
     *,
     chosen: int,
     bar: QualityBar,
@@ -32,7 +33,7 @@ def explain_quality(
     """Say what holding a candidate's quality came to, and why.
 
     Args:
-        candidate_ids: k ids.
+        candidates: k of them.
         chosen: Column of the chosen candidate.
         bar: The quality to hold.
         is_eligible: (k,).
@@ -42,7 +43,7 @@ def explain_quality(
     Returns:
         The outcome and the reason, a sentence or two for people.
     """
-    name, wanted = candidate_ids[chosen], candidate_ids[bar.column]
+    name, wanted = candidates[chosen].id, candidates[bar.column].id
     if chosen == bar.column:
         return "default", f"'{name}' answers itself: {_why_nobody_else(bar)}."
     if is_eligible.sum() == 1:
@@ -57,7 +58,7 @@ def explain_quality(
 
 
 def explain_choice(
-    candidate_ids: Sequence[str],
+    candidates: Sequence[Candidate],
     *,
     chosen: int,
     default: int,
@@ -70,7 +71,7 @@ def explain_choice(
     """Say what a decision came to, and why.
 
     Args:
-        candidate_ids: k ids.
+        candidates: k of them.
         chosen: Column of the chosen candidate.
         default: Column of the best single one.
         gain: (k,) predicted gain over the default; -inf where not eligible.
@@ -82,8 +83,7 @@ def explain_choice(
     Returns:
         The outcome and the reason, a sentence or two for people.
     """
-    ids = candidate_ids
-    name, usual = ids[chosen], ids[default]
+    name, usual = candidates[chosen].id, candidates[default].id
     eligible = np.flatnonzero(gain > -np.inf)
     if len(eligible) == 1:
         return "only_eligible", f"'{name}' is the only eligible candidate."
@@ -107,7 +107,7 @@ def explain_choice(
     else:
         why = f"less than {margin_z:g} standard errors of {gain_se[rival]:.3f}"
     text = (
-        f"'{name}' is the best single candidate; '{ids[rival]}' is expected to gain only "
+        f"'{name}' is the best single candidate; '{candidates[rival].id}' is expected to gain only "
         f"{gain[rival]:.3f} reward over it: {why}."
     )
     return "default", text

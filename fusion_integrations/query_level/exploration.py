@@ -75,7 +75,7 @@ def epsilon_greedy(
 
 
 def thompson(
-    members: FloatArray,
+    deviations: FloatArray,
     rewards: npt.NDArray[np.floating],
     eligible: npt.NDArray[np.bool_],
     *,
@@ -85,12 +85,12 @@ def thompson(
     """Take the best candidate under a draw from what the router may be wrong about.
 
     The posterior is normal with the mean of the ensemble and its delete-a-group jackknife covariance between
-    the candidates: a sum of the members' deviations, each times an independent normal draw and the square
-    root of (m - 1) / m. A query draws 256 times; the share of the draws in which a candidate is best is
-    exactly the probability with which it is taken.
+    the candidates: a sum of the members' scaled deviations, each times an independent normal draw. A query
+    draws 256 times; the share of the draws in which a candidate is best is exactly the probability with which
+    it is taken.
 
     Args:
-        members: (m, n, k) expected performance by each member.
+        deviations: (m, n, k) of the members from their mean; see `Prediction.performance_deviations`.
         rewards: (n, k) reward of the mean.
         eligible: (n, k).
         performance_weight: What one point of performance adds to the reward.
@@ -103,8 +103,8 @@ def thompson(
         Russo et al., A Tutorial on Thompson Sampling (arXiv 1707.02038), algorithm 4.2; covariance as in
         Shao and Tu, The Jackknife and Bootstrap (1995), section 2.3.
     """
-    m, n, k = members.shape
-    deviations = (members - members.mean(axis=0)) * (performance_weight * np.sqrt((m - 1) / m))
+    m, n, k = deviations.shape
+    deviations = deviations * performance_weight
     taken, probability = np.empty(n, dtype=np.intp), np.empty(n)
     for row, generator in enumerate(generators):
         drawn = rewards[row] + generator.standard_normal((_N_DRAWS, m)) @ deviations[:, row]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -42,10 +43,18 @@ class NoveltyDetector:
 
     def distance(self, features: FloatArray) -> FloatArray:
         """Give (n,) distances of (n, d) features from the logged queries."""
-        scaled = (features - self.center) / self.scale
-        squared = ((scaled @ self.quadratic) * scaled).sum(axis=1)
-        distance: FloatArray = squared + (scaled @ self.linear + self.offset).min(axis=1)
+        centered = features - self.center
+        # The ufuncs' own reductions: the methods of arrays take longer to begin than one query takes.
+        products, d = centered @ self._quadratic_and_linear, centered.shape[1]
+        squared = np.add.reduce(products[:, :d] * centered, axis=1)
+        distance: FloatArray = squared + np.minimum.reduce(products[:, d:] + self.offset, axis=1)
         return distance
+
+    @cached_property
+    def _quadratic_and_linear(self) -> FloatArray:
+        """(d, d + g) of features that are centred but not scaled."""
+        each = self.scale[:, None]
+        return np.concatenate([self.quadratic / (each * self.scale), self.linear / each], axis=1)
 
     def is_novel(self, features: FloatArray) -> npt.NDArray[np.bool_]:
         """Tell for (n, d) features whether each query is unlike the logged ones."""

@@ -47,12 +47,12 @@ class Prediction:
             return self.logged_latency_s
         return np.full(self.logged_cost_usd.shape, np.nan, dtype=np.float32)
 
-    # Computed once: explaining the decisions of n queries reads both for every row. Read-only, as the rest
-    # of a prediction is meant to be.
+    # Computed once: explaining the decisions of n queries reads them for every row. Read-only, as the rest
+    # of a prediction is meant to be. Not by NumPy's own mean and variance, which take longer to begin than
+    # this takes to end.
     @cached_property
     def performance(self) -> FloatArray:
         """(n, k) expected performance, the mean of the members."""
-        # Not NumPy's own mean, which takes longer to begin than this to end.
         mean: FloatArray = np.add.reduce(self.performance_members, axis=0) / np.float32(
             len(self.performance_members)
         )
@@ -61,10 +61,23 @@ class Prediction:
 
     @cached_property
     def performance_se(self) -> FloatArray:
-        """(n, k) standard error of `performance`; see `_jackknife_se`."""
-        se = _jackknife_se(self.performance_members)
+        """(n, k) standard error of `performance`."""
+        se = _length(self.performance_deviations)
         se.flags.writeable = False
         return se
+
+    @cached_property
+    def performance_deviations(self) -> FloatArray:
+        """(m, n, k) of the members from their mean, so scaled that their length is the standard error.
+
+        Source:
+            Shao and Tu, The Jackknife and Bootstrap (1995), section 2.3: by deleting a group, the variance is
+            (m - 1) / m times the sum of squares.
+        """
+        m = len(self.performance_members)
+        deviations = (self.performance_members - self.performance) * np.float32(((m - 1) / m) ** 0.5)
+        deviations.flags.writeable = False
+        return deviations
 
     def select(self, rows: npt.NDArray[np.intp]) -> Prediction:
         """Return the expectations for some of the n queries."""
@@ -103,8 +116,8 @@ class Prediction:
         Returns:
             Array (n, k), float32, 0 at the base itself.
         """
-        of_base = self.performance_members[:, np.arange(len(base)), base]
-        return _jackknife_se(self.performance_members - of_base[:, :, None])
+        of_base = self.performance_deviations[:, np.arange(len(base)), base]
+        return _length(self.performance_deviations - of_base[:, :, None])
 
     def cost_usd(self, prices: PriceTable | None) -> FloatArray:
         """Give the expected cost of each call.
@@ -129,15 +142,7 @@ class Prediction:
         return cost
 
 
-def _jackknife_se(members: FloatArray) -> FloatArray:
-    """Give the delete-a-group jackknife standard error over the first axis.
-
-    Source:
-        Shao and Tu, The Jackknife and Bootstrap (1995), section 2.3: variance (m - 1) / m * sum of squares.
-    """
-    # Written out: NumPy's own variance takes twice as long on the few numbers of one query.
-    m = members.shape[0]
-    deviations = members - np.add.reduce(members, axis=0, dtype=np.float64) / m
-    variance = np.add.reduce(deviations * deviations, axis=0) * ((m - 1) / m)
-    se: FloatArray = np.sqrt(variance).astype(np.float32)
-    return se
+def _length(deviations: FloatArray) -> FloatArray:
+    """Give the Euclidean length over the first axis."""
+    length: FloatArray = np.sqrt(np.add.reduce(deviations * deviations, axis=0))
+    return length

@@ -11,8 +11,9 @@ __all__ = ["logistic", "logit"]
 
 
 def logistic(scores: FloatArray) -> FloatArray:
-    """Map scores of any size to (0, 1)."""
-    values: FloatArray = (1 / (1 + np.exp(-np.clip(scores, -30, 30)))).astype(np.float32)
+    """Map scores of any size to [0, 1]."""
+    # By tanh, which has no overflow to guard against, and so takes half the steps.
+    values: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * scores.astype(np.float32, copy=False))
     return values
 
 

@@ -36,7 +36,7 @@ class PackedStack:
         offset: (m, 1, t) of the prediction.
         values: (m, g, t) what a group adds.
         deviation_weights: (m, 1, 1) of what the regression predicts for a candidate.
-        level_weights: (m, 1, 1) of its mean over the candidates, besides.
+        level_weights: (m, 1, 1) of its sum over the candidates, besides.
     """
 
     weights: FloatArray
@@ -68,7 +68,7 @@ class PackedStack:
             by_group = _weighed(experts.weights, d_experts, l_experts)  # (g, d, t)
             expert_weights.append(by_group.transpose(1, 0, 2).reshape(by_group.shape[1], -1))
             deviations.append(d_linear)
-            levels.append(l_linear)
+            levels.append(l_linear / len(stack.means))
         return cls(
             weights=np.concatenate(
                 [
@@ -103,7 +103,7 @@ class PackedStack:
         predicted += (shares[:, :, None] @ by_expert)[:, :, 0]
         regression = logistic(_by_member(by_feature[:, m * g : m * (g + t)], m) + self.linear_bias)
         predicted += self.deviation_weights * regression
-        predicted += self.level_weights * regression.mean(axis=2, keepdims=True)
+        predicted += self.level_weights * np.add.reduce(regression, axis=2, keepdims=True)
         return predicted
 
 

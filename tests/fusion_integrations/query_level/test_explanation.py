@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fusion_integrations.query_level.explanation import explain_choice
+from fusion_integrations.types import Candidate
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_explanation_says_outcome_and_reason(chosen, gain, settings, outcome, re
     settings = {"margin_z": 2.0, "tie": 0.01} | settings
     gain_se = np.array([0.0, 0.1], dtype=np.float32)
     found = explain_choice(
-        ["a", "b"],
+        [Candidate(id=name, model=name) for name in "ab"],
         chosen=chosen,
         default=0,
         gain=np.array(gain, dtype=np.float32),

@@ -110,8 +110,13 @@ def plainly(text):
         sum(ord(character) > 127 for character in text) / n,
         np.log1p(len(re.findall(r"\d+", text))) / 4,
         len({word.casefold() for word in words}) / n_words,
-        *(pattern.search(text) is not None for pattern, _ in _PATTERNS.values()),
+        *(at_line_starts(pattern).search(text) is not None for pattern, _ in _PATTERNS.values()),
     ]
+
+
+def at_line_starts(pattern):
+    """Undo the short cut of looking for a newline instead of the start of a line."""
+    return re.compile(re.sub(r"^\\n", "(?m)^", pattern.pattern))
 
 
 # Pieces that the patterns look for, and characters that fold, count or separate unlike ASCII ones.
