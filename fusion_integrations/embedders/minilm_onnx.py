@@ -28,6 +28,9 @@ __all__ = ["OnnxMiniLMEmbedder"]
 _MAX_CHARACTERS = 100_000
 # Padded tokens run together, a thread: more than this is no faster on a CPU.
 _MAX_RUN_TOKENS = 128
+# Steps of onnxruntime's that do not pay on a CPU: beside int8 products this one costs an eighth of the time
+# (measured with 1.31), while fp32 gains by it.
+_LEFT_OUT: dict[MiniLMPrecision, list[str]] = {"fp32": [], "int8": ["SkipLayerNormFusion"]}
 
 
 class OnnxMiniLMEmbedder:
@@ -71,7 +74,7 @@ class OnnxMiniLMEmbedder:
         if precision not in get_args(MiniLMPrecision):
             raise InvalidPolicyError(f"precision must be 'fp32' or 'int8', got '{precision}'.")
         file = find_onnx_folder(precision) / MODEL_FILE if model_path is None else Path(model_path)
-        self._session = _open_session(file, n_threads=n_threads)
+        self._session = _open_session(file, n_threads=n_threads, without=_LEFT_OUT[precision])
         self._input_names = frozenset(node.name for node in self._session.get_inputs())
         self._tokenizer = _open_tokenizer(file.with_name(TOKENIZER_FILE))
         self._max_run_texts = 1 if precision == "int8" else batch_size
@@ -135,14 +138,16 @@ def _runs(lengths: list[int], *, max_texts: int, max_tokens: int) -> Iterator[li
         yield rows
 
 
-def _open_session(file: Path, *, n_threads: int) -> Any:
+def _open_session(file: Path, *, n_threads: int, without: list[str]) -> Any:
     onnxruntime = require("onnxruntime", extra="embed")
     _require_file(file)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"], disabled_optimizers=without
+        )
     except Exception as error:  # its errors share no base class but Exception
         raise ArtifactFormatError(_damaged(file, reason=str(error))) from error
     inputs = {node.name for node in session.get_inputs()}

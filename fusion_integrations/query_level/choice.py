@@ -200,16 +200,18 @@ def _default(
 
 def _margins(
     prediction: Prediction, policy: RoutingPolicy, margin: float, *, added: frozenset[str]
-) -> npt.NDArray[np.float64]:
-    """Return (k,) margins: the validated one, but no less than `ADDED_MARGIN_Z` for whom it has not seen.
+) -> float | FloatArray:
+    """Return the validated margin, or (k,): no less than `ADDED_MARGIN_Z` for whom it has not seen.
 
     NaN, which no gain exceeds, means never, whatever the standard error; infinity times 0 would be undefined.
     """
-    margins = np.full(len(prediction.candidates), np.nan if math.isinf(margin) else margin)
-    if added and math.isfinite(margin) and policy.margin_z is None and policy.quality_of is None:
-        is_added = [candidate.id in added for candidate in prediction.candidates]
-        margins[is_added] = max(margin, ADDED_MARGIN_Z)
-    return margins
+    if math.isinf(margin):
+        return math.nan
+    if not added or policy.margin_z is not None or policy.quality_of is not None:
+        return margin
+    of_added = max(margin, ADDED_MARGIN_Z)
+    margins = [of_added if candidate.id in added else margin for candidate in prediction.candidates]
+    return np.array(margins, dtype=np.float32)
 
 
 def _explored(

@@ -84,15 +84,15 @@ def explain_choice(
         The outcome and the reason, a sentence or two for people.
     """
     name, usual = candidates[chosen].id, candidates[default].id
-    eligible = np.flatnonzero(gain > -np.inf)
-    if len(eligible) == 1:
-        return "only_eligible", f"'{name}' is the only eligible candidate."
     if chosen != default:
         text = (
             f"'{name}' is expected to gain {gain[chosen]:.3f} reward over the best single candidate "
             f"'{usual}', more than {margin_z:g} standard errors of {gain_se[chosen]:.3f}."
         )
         return "switched", text
+    eligible = np.flatnonzero(gain > -np.inf)
+    if len(eligible) == 1:
+        return "only_eligible", f"'{name}' is the only eligible candidate."
     rival = int(eligible[np.argmax(gain[eligible])])
     if gain[rival] <= tie:
         return (

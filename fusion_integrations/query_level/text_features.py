@@ -127,8 +127,9 @@ def text_features(texts: Sequence[str], *, version: int = TEXT_FEATURES_VERSION)
     if version not in _N_FEATURES:
         message = f"There is no version {version} of the text features. Choose one of {sorted(_N_FEATURES)}."
         raise InvalidPolicyError(message)
-    rows = [_features_of(text) for text in texts]
-    whole = np.array(rows, dtype=np.float32).reshape(len(texts), len(TEXT_FEATURES))
+    whole = np.empty((len(texts), len(TEXT_FEATURES)), dtype=np.float32)
+    for row, text in enumerate(texts):
+        whole[row] = _features_of(text)
     return whole[:, : _N_FEATURES[version]]
 
 

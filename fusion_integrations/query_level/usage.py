@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -58,7 +59,7 @@ class UsageModel:
         """Predict the use of queries from their texts and (n, d) features."""
         characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
         shares, k = self.head.memberships(features), len(self.scale) // 2
-        expected = (shares @ self.head.means) * self.scale
+        expected = shares @ self._scaled_means
         # A line may cross zero outside the lengths it was fitted on, and a negative cost would be a reward.
         input_tokens = np.maximum(self.input_fit[0] + self.input_fit[1] * characters, 0)
         return Usage(
@@ -67,6 +68,10 @@ class UsageModel:
             cost_usd=expected[:, k:],
             latency_s=None if self.latency_s is None else shares @ self.latency_s,
         )
+
+    @cached_property
+    def _scaled_means(self) -> FloatArray:
+        return self.head.means * self.scale
 
     def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
         """Return everything learned as named arrays."""
