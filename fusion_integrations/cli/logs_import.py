@@ -59,8 +59,9 @@ def import_logs(
 ) -> None:
     """Import logs you already have.
 
-    Importing them again adds nothing. Rows that cannot be used are set aside with the reason; duplicates,
-    cached answers and spans that wrap another call are dropped and counted. API keys are always taken out.
+    Importing them again adds only what is new: calls, and scores of calls that have an id. Rows that cannot
+    be used are set aside with the reason; duplicates, cached answers and spans that wrap another call are
+    dropped and counted. API keys are always taken out.
 
     The format table needs --map: query or messages, and candidate or model; besides these you can map
     prompt_mode, response, error, performance, judge_score, task, reference, metric, input_tokens,
@@ -106,6 +107,8 @@ def _text(report: ImportReport, *, store: str) -> str:
         f"{report.n_known} were there already."
     )
     lines = [summary]
+    if report.n_scores_added:
+        lines.append(f"{report.n_scores_added} scores that those did not have were added.")
     lines += [f"{n} rows dropped: {reason}." for reason, n in sorted(report.n_dropped.items())]
     if report.n_scores_left_out:
         lines.append(f"{report.n_scores_left_out} scores left out: they do not lie between 0 and 1.")

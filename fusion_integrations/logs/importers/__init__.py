@@ -77,10 +77,11 @@ def import_logs(
 ) -> ImportReport:
     """Import logs of one of the known formats into a log store.
 
-    Importing a source again adds nothing. Rows that cannot be used go to the quarantine file with the reason
-    and the import goes on; rows that are fine but no call to learn from (duplicates, answers from a cache,
-    spans that wrap another call) are dropped and counted. API keys and other secrets never reach the store
-    or the quarantine file. Memory does not grow with the number of rows.
+    Importing a source again adds only what is new: calls, and scores of calls that have an id of their own in
+    the source. Rows that cannot be used go to the quarantine file with the reason and the import goes on;
+    rows that are fine but no call to learn from (duplicates, answers from a cache, spans that wrap another
+    call) are dropped and counted. API keys and other secrets never reach the store or the quarantine file.
+    Memory does not grow with the number of rows.
 
     Args:
         log_format: Name of the format, one of `FORMATS`.

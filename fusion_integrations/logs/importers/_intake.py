@@ -6,8 +6,9 @@ Every format needs exactly this; an importer itself only says how its rows becom
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from fusion_integrations.logs.importers._contract import Call, Dropped, Outcome,
 from fusion_integrations.logs.importers._quarantine import Quarantine
 from fusion_integrations.logs.importers._records import DUPLICATE, Made, RecordMaker
 from fusion_integrations.logs.importers._redaction import may_be_redacted_from
-from fusion_integrations.logs.schema import LogRecord
+from fusion_integrations.logs.schema import LogRecord, Score
 from fusion_integrations.logs.store import LogStore
 
 __all__ = ["BadRows", "ImportReport", "Intake"]
@@ -41,6 +42,7 @@ class ImportReport:
         n_dropped: Rows that are no call to learn from, by reason.
         n_quarantined: Rows that could not be used.
         n_scores_left_out: Scores on another scale than 0 to 1, of rows that were added.
+        n_scores_added: Scores that known records got, because their source has learned more since.
         quarantine: File with the rows that could not be used and the reason of each; None if there were none.
     """
 
@@ -51,6 +53,7 @@ class ImportReport:
     n_dropped: Mapping[str, int]
     n_quarantined: int
     n_scores_left_out: int
+    n_scores_added: int
     quarantine: Path | None
 
 
@@ -69,7 +72,7 @@ class Intake:
         self._maker = maker
         self._aside = aside
         self._bad_rows = bad_rows
-        self._n_rows = self._n_added = self._n_known = self._n_left_out = 0
+        self._n_rows = self._n_added = self._n_known = self._n_left_out = self._n_scores_added = 0
         self._n_dropped: Counter[str] = Counter()
 
     def run(self, found: Iterable[Outcome], *, on_progress: Callable[[int], None] | None) -> None:
@@ -117,6 +120,7 @@ class Intake:
             n_dropped=dict(self._n_dropped),
             n_quarantined=self._aside.n_rows,
             n_scores_left_out=self._n_left_out,
+            n_scores_added=self._n_scores_added,
             quarantine=quarantine if self._aside.n_rows else None,
         )
 
@@ -140,6 +144,7 @@ class Intake:
     def _add(self, made: list[Made]) -> Rejected | None:
         known = self._store.get(each.record.record_id for each in made)
         new: list[Made] = []
+        old: list[tuple[Made, LogRecord]] = []
         stop = None
         for each in made:
             twin = known.setdefault(each.record.record_id, each.record)
@@ -153,12 +158,30 @@ class Intake:
                 self._n_dropped[DUPLICATE] += 1
             else:
                 self._n_known += 1
+                old.append((each, twin))
         scores = [score for each in new for score in each.scores]
         result = self._store.add([each.record for each in new], scores)
         self._n_added += result.n_added
         self._n_known += result.n_known
         self._n_left_out += sum(each.n_left_out for each in new)
+        self._score_again(old)
         return stop
+
+    def _score_again(self, old: list[tuple[Made, LogRecord]]) -> None:
+        """Store what known records are worth by now: what users think of an answer comes long after it."""
+        later: dict[str, list[Score]] = {}
+        for made, twin in old:
+            # Rows without an id of their own are numbered repeats: whose score it is, their order decides.
+            if made.original is not None:
+                scores = [score for score in made.scores if score.created_at > twin.created_at]
+                later[twin.record_id] = scores
+        stored = self._store.scores_of(record_id for record_id, scores in later.items() if scores)
+        news = [
+            score
+            for record_id, scores in later.items()
+            for score in _news(scores, stored.get(record_id, []), now=self._maker.now)
+        ]
+        self._n_scores_added += self._store.add_scores(news)
 
     def _reject(self, rejected: Rejected) -> Rejected | None:
         if self._bad_rows == "stop":
@@ -186,6 +209,36 @@ def _may_be_redacted_from(redacted: LogRecord, original: LogRecord) -> bool:
         and may_be_redacted_from(redacted.error, original.error)
         and all(may_be_redacted_from(turn.content, other.content) for turn, other in turns)
     )
+
+
+def _news(given: list[Score], stored: list[Score], *, now: datetime) -> Iterator[Score]:
+    """Give the scores of a record that tell more than those in the store.
+
+    Args:
+        given: What its source says today.
+        stored: What the store has.
+        now: Moment of the scores of which the source does not say when they were given: they are news if the
+            scorer's latest ones are others, all of them then, for they stand together.
+
+    Yields:
+        Scores to add.
+    """
+    for scorer, scores in _by_scorer(given).items():
+        before = _by_scorer(stored).get(scorer, [])
+        latest = max((score.created_at for score in before), default=None)
+        standing = {score.value for score in before if score.created_at == latest}
+        is_changed = {score.value for score in scores if score.created_at == now} != standing
+        moments = {score.created_at for score in before}
+        for score in scores:
+            if is_changed if score.created_at == now else score.created_at not in moments:
+                yield score
+
+
+def _by_scorer(scores: Iterable[Score]) -> dict[tuple[str, str, str], list[Score]]:
+    found: dict[tuple[str, str, str], list[Score]] = {}
+    for score in scores:
+        found.setdefault((score.kind, score.scorer, score.version), []).append(score)
+    return found
 
 
 def _clash(record: LogRecord, twin: LogRecord) -> str:

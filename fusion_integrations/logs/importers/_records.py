@@ -77,7 +77,7 @@ class RecordMaker:
             "assignment": assignment,
         }
         self._override: Mapping[str, Any] = {} if override is None else {"assignment": override}
-        self._now = now
+        self.now = now
         self._redactor = redactor
         self._seen = seen
 
@@ -146,7 +146,7 @@ class RecordMaker:
                 version=given.version,
                 value=value,
                 reason=given.reason,
-                created_at=given.created_at or self._now,
+                created_at=given.created_at or self.now,
             )
         except ValidationError as error:
             if not given.is_required:
