@@ -30,6 +30,8 @@ __all__ = ["RouterDataset"]
 
 _LABEL = "_label"
 _BY_POLICY = "_by_policy"
+# What a log record may hold; a frame made elsewhere may hold anything.
+_AMOUNTS = ("cost_usd", "input_tokens", "output_tokens", "latency_s")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,7 +96,8 @@ class RouterDataset:
         Raises:
             InvalidPolicyError: If `candidates` is empty or repeats an id, or is not given and a candidate was
                 logged with several revisions.
-            LogSchemaError: If the frame lacks columns, or the label leaves [0, 1].
+            LogSchemaError: If the frame lacks columns, a query has no text, or a value is impossible: a label
+                outside [0, 1], a propensity outside (0, 1], an amount below 0 or infinite.
             NotEnoughLogsError: If no row carries the label.
             UnknownCandidateError: If a wanted candidate answered no query, and is not to be kept.
         """
@@ -172,7 +175,32 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
     if len(outside):
         message = f"'{name}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
         raise LogSchemaError(message)
+    _check_possible(scored)
     return scored
+
+
+def _check_possible(scored: pl.DataFrame) -> None:
+    propensity = pl.col("propensity")
+    possible = {
+        **{name: (pl.col(name).is_between(0, float("inf"), closed="left"), "[0, inf)") for name in _AMOUNTS},
+        "propensity": ((propensity > 0) & (propensity <= 1), "(0, 1]"),
+    }
+    for name, (holds, bounds) in possible.items():
+        outside = scored.filter(~holds)[name]  # of what is unknown this is null, which filters it out
+        if len(outside):
+            message = (
+                f"'{name}' of {len(outside)} log rows is not in {bounds}, such as {outside[0]}. Correct it, "
+                "or leave it empty."
+            )
+            raise LogSchemaError(message)
+    text = pl.col("query_text")
+    blank = scored.filter(text.is_null() | (text.str.strip_chars() == ""))["query_id"]
+    if len(blank):
+        message = (
+            f"The query text of {len(blank)} log rows is blank, such as that of query '{blank[0]}'. Fill it "
+            "in, or leave those rows out."
+        )
+        raise LogSchemaError(message)
 
 
 def _checked(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:

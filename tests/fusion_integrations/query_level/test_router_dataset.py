@@ -109,6 +109,38 @@ def test_pivot_when_the_logs_are_empty_refuses(logs):
         RouterDataset.from_logs(logs())
 
 
+@pytest.mark.parametrize(
+    ("impossible", "reason"),
+    [
+        ({"cost_usd": -1.0}, r"'cost_usd' of 1 log rows is not in \[0, inf\), such as -1.0"),
+        ({"cost_usd": float("inf")}, r"'cost_usd' of 1 log rows is not in \[0, inf\)"),
+        ({"output_tokens": -3}, r"'output_tokens' of 1 log rows"),
+        ({"latency_s": -0.5}, r"'latency_s' of 1 log rows"),
+        ({"propensity": 0.0}, r"'propensity' of 1 log rows is not in \(0, 1\], such as 0.0"),
+        ({"propensity": 1.5}, r"'propensity' of 1 log rows"),
+        ({"query_text": " \n\u00a0"}, r"The query text of 1 log rows is blank, such as that of query "),
+        ({"query_text": None}, r"The query text of 1 log rows is blank"),
+    ],
+)
+def test_pivot_when_a_value_is_impossible_refuses(logs, impossible, reason):
+    frame = logs({"q": "one", "c": "a", "performance": 0.5}, {"q": "two", "c": "b", "performance": 0.5})
+    changed = [
+        pl.when(pl.col("candidate_id") == "a").then(pl.lit(value)).otherwise(pl.col(name)).alias(name)
+        for name, value in impossible.items()
+    ]
+    with pytest.raises(LogSchemaError, match=reason):
+        RouterDataset.from_logs(frame.with_columns(changed))
+
+
+def test_pivot_when_amounts_are_unknown_or_zero_takes_them(logs):
+    frame = logs({"q": "one", "c": "a", "performance": 0.5}, {"q": "two", "c": "b", "performance": 0.5})
+    frame = frame.with_columns(cost_usd=pl.Series([0.0, float("nan")]), latency_s=pl.Series([None, 0.0]))
+    dataset = RouterDataset.from_logs(frame)
+    assert np.nansum(dataset.cost_usd) == 0
+    assert np.isnan(dataset.cost_usd).sum() == 3
+    assert np.isnan(dataset.latency_s).sum() == 3
+
+
 def test_pivot_when_columns_are_missing_names_them(logs):
     frame = logs({"q": "one", "c": "a", "performance": 0.5}).drop("query_text", "error")
     with pytest.raises(LogSchemaError, match=r"lack the columns \['error', 'query_text'\]"):
