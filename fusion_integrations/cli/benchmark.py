@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,13 @@ from fusion_integrations.cli.report_files import (
     RouterArenaOption,
 )
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
-from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
+from fusion_integrations.errors import (
+    FusionError,
+    InvalidPolicyError,
+    LogSchemaError,
+    NotEnoughLogsError,
+    UnknownCandidateError,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -80,7 +87,8 @@ def benchmark_router(
 ) -> None:
     """Measure routers on logs, each query by a router that has not seen it.
 
-    They stand beside Random, Best Single, Best per Task and Oracle, with paired intervals.
+    They stand beside Random, Best Single, Best per Task and Oracle, with paired intervals. A log that cannot
+    be measured on is named with the reason, and the others are measured.
     """
     with terminal(as_json=as_json, debug=debug) as place:
         from fusion_integrations.cli.progress import progress_bars
@@ -95,30 +103,49 @@ def benchmark_router(
         files.check()
         shares = [_share(text) for text in answers or ["1.0"]]
         heads = list(dict.fromkeys(head or quick))
-        pairs = _pairs(data, test)
+        skipped: dict[str, FusionError] = {}
+        pairs = _pairs(data, test, skipped)
         known = CachingEmbedder(load_embedder(embedder))
+        reports, frames = [], []
         with progress_bars(place.progress) as progress:
-            reports = [
-                benchmark_routers(
-                    name if len(shares) == 1 else f"{name}, answers {share}",
-                    frame,
-                    heads=heads,
-                    embedder=known,
-                    train=train,
-                    protocol=split,
-                    answers=share,
-                    n_folds=folds,
-                    n_threads=threads,
-                    seed=seed,
-                    n_shown=files.n_shown,
-                    on_head=_counter(progress, f"{name}, answers {share}", heads),
-                )
-                for name, frame, train in pairs
-                for share in shares
-            ]
-        document = {"reports": [report.to_json() for report in reports]}
-        files.write(document, reports, frames=[frame for _, frame, _ in pairs for _ in shares])
-        place.show(document, *render_benchmark(reports))
+            for (name, frame, train), share in product(pairs, shares):
+                title = name if len(shares) == 1 else f"{name}, answers {share}"
+                try:
+                    report = benchmark_routers(
+                        title,
+                        frame,
+                        heads=heads,
+                        embedder=known,
+                        train=train,
+                        protocol=split,
+                        answers=share,
+                        n_folds=folds,
+                        n_threads=threads,
+                        seed=seed,
+                        n_shown=files.n_shown,
+                        on_head=_counter(progress, f"{name}, answers {share}", heads),
+                    )
+                except (LogSchemaError, NotEnoughLogsError, UnknownCandidateError) as error:
+                    skipped[title] = error
+                    continue
+                reports.append(report)
+                frames.append(frame)
+        _refuse_nothing(reports, skipped)
+        reasons = {title: str(error) for title, error in skipped.items()}
+        document = {"reports": [report.to_json() for report in reports], "skipped": reasons}
+        files.write(document, reports, frames=frames)
+        remarks = [f"Not measured: {title}: {reason}" for title, reason in reasons.items()]
+        place.show(document, *render_benchmark(reports), *remarks)
+
+
+def _refuse_nothing(reports: Sequence[object], skipped: dict[str, FusionError]) -> None:
+    """Let a run of which nothing came out fail, with the reason or all of them."""
+    if reports:
+        return
+    if len(skipped) == 1:
+        raise next(iter(skipped.values()))
+    reasons = " ".join(f"{title}: {error}" for title, error in skipped.items())
+    raise NotEnoughLogsError(f"None of the logs could be measured on. {reasons}")
 
 
 def _counter(progress: ShowProgress, name: str, heads: Sequence[str]) -> Callable[[str], None]:
@@ -140,18 +167,30 @@ def _share(text: str) -> Answers:
     return share
 
 
-def _pairs(data: Path, test: Path | None) -> list[tuple[str, pl.DataFrame, pl.DataFrame | None]]:
+def _logs(folder: Path, skipped: dict[str, FusionError]) -> dict[str, pl.DataFrame]:
+    """Read the tables of a folder by name; those that are none go to `skipped`."""
+    from fusion_integrations.evaluation import read_score_table, score_tables_in
+
+    found = {}
+    for path in score_tables_in(folder):
+        try:
+            found[path.stem] = read_score_table(path)
+        except LogSchemaError as error:
+            skipped[str(path)] = error
+    return found
+
+
+def _pairs(
+    data: Path, test: Path | None, skipped: dict[str, FusionError]
+) -> list[tuple[str, pl.DataFrame, pl.DataFrame | None]]:
     """Read the logs to measure on, each with the logs to learn from, None for its own other parts."""
     import polars as pl
 
-    from fusion_integrations.evaluation import read_score_table, score_tables_in
-
-    logs = {path.stem: read_score_table(path) for path in score_tables_in(data)}
+    logs = _logs(data, skipped)
     if test is None:
         return [(name, frame, None) for name, frame in logs.items()]
     found: list[tuple[str, pl.DataFrame, pl.DataFrame | None]] = []
-    for path in score_tables_in(test):
-        frame = read_score_table(path)
+    for test_name, frame in _logs(test, skipped).items():
         llms = set(frame["candidate_id"])
         related = [
             each.with_columns(query_id=pl.lit(f"{name}:") + pl.col("query_id"))
@@ -160,9 +199,10 @@ def _pairs(data: Path, test: Path | None) -> list[tuple[str, pl.DataFrame, pl.Da
         ]
         if not related:
             message = (
-                f"No file of {data} has two LLMs in common with '{path}', so there is nothing to learn its "
-                f"routing from. It has {sorted(llms)}."
+                f"No file of {data} has two LLMs in common with '{test_name}', so there is nothing to learn "
+                f"its routing from. It has {sorted(llms)}."
             )
-            raise NotEnoughLogsError(message)
-        found.append((path.stem, frame, pl.concat(related)))
+            skipped[test_name] = NotEnoughLogsError(message)
+            continue
+        found.append((test_name, frame, pl.concat(related)))
     return found

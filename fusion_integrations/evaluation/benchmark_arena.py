@@ -21,8 +21,6 @@ from fusion_integrations.query_level.router_dataset import RouterDataset
 
 __all__ = ["Arena", "measurable", "prepare_arena"]
 
-_TRAIN_PREFIX = "train:"
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Arena:
@@ -63,8 +61,10 @@ def prepare_arena(
     Raises:
         NotEnoughLogsError: If the logs have too few queries, tasks or common candidates.
     """
+    prefix = ""
     if train is not None:
-        frame = _joined(frame, train)
+        prefix = _training_prefix(frame)
+        frame = _joined(frame, train, prefix=prefix)
     dataset = RouterDataset.from_logs(frame)
     keys = [duplicate_key(text) for text in dataset.texts]
     groups = np.array(keys, dtype=np.str_)
@@ -76,7 +76,7 @@ def prepare_arena(
             "families": "each task family predicted from all others",
         }[protocol]
     else:
-        is_train = np.array([query_id.startswith(_TRAIN_PREFIX) for query_id in dataset.query_ids])
+        is_train = np.array([query_id.startswith(prefix) for query_id in dataset.query_ids])
         parts = [(is_train & ~np.isin(groups, groups[~is_train]), ~is_train)]
         split = "trained on another log"
     return Arena(
@@ -84,7 +84,7 @@ def prepare_arena(
         dataset=dataset,
         parts=parts,
         groups=groups,
-        policies=_policies(dataset),
+        policies=_policies(dataset, parts),
         split=split,
     )
 
@@ -123,20 +123,39 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
     return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
 
 
-def _joined(frame: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
+def _training_prefix(frame: pl.DataFrame) -> str:
+    """Find a prefix that no query of the measured log has: its ids may begin in any way."""
+    prefix = "train:"
+    while frame["query_id"].str.starts_with(prefix).any():
+        prefix = f"_{prefix}"
+    return prefix
+
+
+def _joined(frame: pl.DataFrame, train: pl.DataFrame, *, prefix: str) -> pl.DataFrame:
     """Put training logs under ids of their own, and keep the candidates that both logs have."""
     common = sorted(set(frame["candidate_id"]) & set(train["candidate_id"]))
     if len(common) < 2:
         raise NotEnoughLogsError(f"The two logs have {len(common)} LLMs in common; routing needs two.")
-    both = pl.concat([train.with_columns(query_id=_TRAIN_PREFIX + pl.col("query_id")), frame])
+    both = pl.concat([train.with_columns(query_id=pl.lit(prefix) + pl.col("query_id")), frame])
     return both.filter(pl.col("candidate_id").is_in(common))
 
 
-def _policies(dataset: RouterDataset) -> dict[str, RoutingPolicy]:
-    has_cost = ~np.isnan(dataset.cost_usd)
-    if not has_cost.any(axis=0).all():
-        return {name: policy for name, policy in POLICY_PRESETS.items() if not policy.needs_cost}
+def _policies(dataset: RouterDataset, parts: Sequence[tuple[Mask, Mask]]) -> dict[str, RoutingPolicy]:
+    without_cost = {name: policy for name, policy in POLICY_PRESETS.items() if not policy.needs_cost}
+    if not _can_weigh_cost(dataset, parts):
+        return without_cost
     scale = float(np.nanmean(dataset.cost_usd, axis=0).max())
     if scale <= 0:  # everything is free: nothing to weigh
-        return {name: policy for name, policy in POLICY_PRESETS.items() if not policy.needs_cost}
+        return without_cost
     return {name: replace(policy, cost_scale_usd=scale) for name, policy in POLICY_PRESETS.items()}
+
+
+def _can_weigh_cost(dataset: RouterDataset, parts: Sequence[tuple[Mask, Mask]]) -> bool:
+    """Whether every router can learn every candidate's cost, and measuring it costs few measured queries."""
+    has_cost = ~np.isnan(dataset.cost_usd)
+    routed = np.any([test for _, test in parts], axis=0)
+    if not all(has_cost[part].any(axis=0).all() for part in (routed, *(train for train, _ in parts))):
+        return False
+    complete = routed & ~np.isnan(dataset.performance).any(axis=1)
+    wanted = MIN_COMPLETE * routed.sum()
+    return bool(complete.sum() < wanted or (complete & has_cost.all(axis=1)).sum() >= wanted)

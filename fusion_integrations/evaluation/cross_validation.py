@@ -95,7 +95,7 @@ def route_by_others(
     chosen = {name: np.full(n, -1, dtype=np.intp) for name in policies}
     switched = np.zeros(n, dtype=np.bool_)
     curve = np.full((len(CURVE_WEIGHTS), n), -1, dtype=np.intp)
-    kept = hide_answers((n, k), share=answers, seed=seed)
+    kept = hide_answers(~np.isnan(dataset.performance), share=answers, seed=seed)
     arguments = RouterTrainingArguments(head=named_head(head), n_threads=n_threads, seed=seed)
     if head in _SLOW_HEADS:
         arguments = replace(arguments, n_members=3, n_calibration_folds=2)

@@ -43,7 +43,11 @@ def score_tables_in(folder: str | Path) -> list[Path]:
         LogSchemaError: If there is none.
     """
     place = Path(folder)
-    found = [place] if place.is_file() else sorted(place.glob("*.parquet"))
+    found = (
+        [place]
+        if place.is_file()
+        else sorted(path for path in place.glob("*.parquet") if not path.name.startswith("."))
+    )
     if not found:
         message = f"'{folder}' holds no .parquet file. Pass a folder of tables with the columns {_REQUIRED}."
         raise LogSchemaError(message)
@@ -63,7 +67,7 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
 
     Raises:
         LogSchemaError: If the file cannot be read, lacks a column, a column is of another type, or a scored
-            row lacks its query or LLM.
+            row lacks its query or LLM, or an id stands for several queries.
     """
     try:
         names = pl.read_parquet_schema(path).keys()
@@ -104,6 +108,14 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     if holes:
         message = (
             f"{holes} scored rows of '{path}' lack query_id, query or llm. Fill them in, or leave them out."
+        )
+        raise LogSchemaError(message)
+    texts = logs.group_by("query_id").agg(pl.col("query_text").n_unique())
+    shared = texts.filter(pl.col("query_text") > 1)["query_id"].sort()
+    if len(shared):
+        message = (
+            f"{len(shared)} query ids of '{path}' stand for several texts, such as '{shared[0]}'. Give each "
+            "query an id of its own, for example its task and number."
         )
         raise LogSchemaError(message)
     return logs

@@ -53,11 +53,11 @@ def split_queries(
         yield ~held_out & ~np.isin(keys, keys[held_out]), held_out
 
 
-def hide_answers(shape: tuple[int, int], *, share: float | Literal["one"], seed: int) -> Mask:
-    """Choose which answers of complete logs to keep, as if the others had never been asked for.
+def hide_answers(logged: Mask, *, share: float | Literal["one"], seed: int) -> Mask:
+    """Choose which logged answers to keep, as if the others had never been asked for.
 
     Args:
-        shape: (n, k).
+        logged: (n, k), True where there is an answer.
         share: Share of the answers to keep, each at random; or `"one"` random answer a query.
         seed: Seed of the choice.
 
@@ -66,7 +66,12 @@ def hide_answers(shape: tuple[int, int], *, share: float | Literal["one"], seed:
     """
     rng = np.random.default_rng(seed)
     if share == "one":
-        kept = np.zeros(shape, dtype=np.bool_)
-        kept[np.arange(shape[0]), rng.integers(shape[1], size=shape[0])] = True
+        kept = np.zeros(logged.shape, dtype=np.bool_)
+        rows = np.arange(len(logged))
+        while len(rows):  # drawn again where there is no answer: each answer has the same chance
+            columns = rng.integers(logged.shape[1], size=len(rows))
+            kept[rows, columns] = logged[rows, columns]
+            rows = np.flatnonzero(logged.any(axis=1) & ~kept.any(axis=1))
         return kept
-    return rng.random(shape) < share
+    kept = rng.random(logged.shape) < share
+    return kept & logged

@@ -54,7 +54,7 @@ def descend(
         parameters: What to fit, by name; names that end in `bias` do not decay.
         features: (n, d), scaled.
         inputs: Targets in [0, 1] and their weights.
-        n_epochs: Passes over the queries; more where they are too few to make 150 steps.
+        n_epochs: Passes over the queries; where they are few, as many as make 150 whole batches of them.
         learning_rate: At the start.
         weight_decay: AdamW's, on all but biases.
         batch_size: Queries a step.

@@ -117,3 +117,54 @@ def test_benchmark_when_results_cannot_be_written_refuses(measure, folder, tmp_p
     result = measure("--data", folder / "first.parquet", "--out", tmp_path / "none" / "results.json")
     assert result.exit_code == 1
     assert "cannot be written: it is a folder, or its folder does not exist" in result.stderr
+
+
+def test_benchmark_measures_the_other_files_when_one_cannot_be(measure, folder):
+    (folder / "broken.parquet").write_bytes(b"PAR1 junk")
+    (folder / "._first.parquet").write_bytes(b"a file system's own")
+    pl.DataFrame({"price": [1]}).write_parquet(folder / "prices.parquet")
+    scores(3).write_parquet(folder / "small.parquet")
+    result = measure("--data", folder, "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert [report["name"] for report in document["reports"]] == ["first", "second"]
+    broken, prices, small = sorted(document["skipped"].items())
+    assert "cannot be read as Parquet" in broken[1]
+    assert "lacks the columns" in prices[1]
+    assert small[0] == "small"
+    assert "Not measured: small: The logs hold" in " ".join(measure("--data", folder).stdout.split())
+
+
+def test_benchmark_when_no_file_can_be_measured_gives_every_reason(measure, tmp_path):
+    scores(3).write_parquet(tmp_path / "small.parquet")
+    pl.DataFrame({"price": [1]}).write_parquet(tmp_path / "prices.parquet")
+    result = measure("--data", tmp_path)
+    assert result.exit_code == 1
+    assert "None of the logs could be measured on." in result.stderr
+    assert "lacks the columns" in result.stderr
+    assert "small: The logs hold" in result.stderr
+
+
+@pytest.mark.parametrize("side", ["data", "test"])
+def test_benchmark_when_one_side_has_no_costs_measures_performance_alone(side, measure, tmp_path):
+    for name in ("data", "test"):
+        (tmp_path / name).mkdir()
+        logs = scores(20 if name == "data" else 10, word=name)
+        (logs.drop("cost") if name == side else logs).write_parquet(tmp_path / name / "log.parquet")
+    result = measure("--data", tmp_path / "data", "--test", tmp_path / "test", "--json")
+    assert result.exit_code == 0, result.stderr
+    [report] = json.loads(result.stdout)["reports"]
+    assert list(report["policies"]) == ["performance-first"]
+    assert (report["n_queries"], report["is_estimated"]) == (20, False)
+
+
+def test_benchmark_when_test_ids_look_like_training_ids_measures_them_all(measure, tmp_path):
+    for name in ("data", "test"):
+        (tmp_path / name).mkdir()
+        logs = scores(20 if name == "data" else 10, word=name)
+        logs = logs.with_columns(query_id="train:" + pl.col("query_id")) if name == "test" else logs
+        logs.write_parquet(tmp_path / name / "log.parquet")
+    result = measure("--data", tmp_path / "data", "--test", tmp_path / "test", "--json")
+    assert result.exit_code == 0, result.stderr
+    [report] = json.loads(result.stdout)["reports"]
+    assert (report["n_queries"], report["n_left_out"]) == (20, 0)

@@ -50,3 +50,15 @@ def test_outcomes_when_a_cost_was_never_logged_stay_unknown(make_sums_and_prose,
     arena = prepare_arena(keep_one_answer(frame), None, protocol="folds", n_folds=3, seed=0)
     outcomes, _, _ = measurable(arena, predicted=np.full((20, 2), 0.5, dtype=np.float32))
     assert np.isnan(outcomes.cost_usd).all(axis=0).tolist() == [False, True]
+
+
+def test_arena_when_few_costs_are_known_measures_complete_performance_alone(make_sums_and_prose):
+    frame = make_sums_and_prose(10)
+    is_hidden = (pl.col("candidate_id") == "a") & (pl.int_range(pl.len()) > 15)
+    few = frame.with_columns(cost_usd=pl.when(~is_hidden).then(pl.col("cost_usd")))
+    arena = prepare_arena(few, None, protocol="folds", n_folds=2, seed=0)
+    _, measured, is_estimated = measurable(arena, predicted=np.zeros((20, 2)))
+    assert list(arena.policies) == ["performance-first"]
+    assert (measured.sum(), is_estimated) == (20, False)
+    whole = prepare_arena(frame, None, protocol="folds", n_folds=2, seed=0)
+    assert len(whole.policies) > 1

@@ -49,6 +49,10 @@ def test_rows_without_a_score_are_left_out(write):
         ({"cost_usd": [1.0, 1.0, 1.0]}, "both 'cost' and 'cost_usd'"),
         ({"performance": ["good", "bad", "bad"]}, "of another type"),
         ({"query": ["one?", None, "two?"]}, "1 scored rows"),
+        (
+            {"query_id": ["1", "1", "1"], "query": ["one?", "two?", "one?"]},
+            "such as '1'. Give each query an id",
+        ),
     ],
 )
 def test_table_when_it_is_wrong_is_refused(columns, match, write):

@@ -45,10 +45,22 @@ def test_leaving_one_out_when_there_is_one_refuses(protocol, tasks):
 
 
 def test_hidden_answers_leave_one_a_query_or_the_wanted_share():
-    one = hide_answers((500, 4), share="one", seed=0)
+    one = hide_answers(np.ones((500, 4), dtype=bool), share="one", seed=0)
     assert one.sum(axis=1).tolist() == [1] * 500
     assert (one.sum(axis=0) > 80).all()  # 125 expected of each, standard error 9.7
-    share = hide_answers((500, 4), share=0.3, seed=0)
+    share = hide_answers(np.ones((500, 4), dtype=bool), share=0.3, seed=0)
     assert abs(share.mean() - 0.3) < 0.05
-    assert hide_answers((5, 4), share=1.0, seed=0).all()
-    assert (one == hide_answers((500, 4), share="one", seed=0)).all()
+    assert hide_answers(np.ones((5, 4), dtype=bool), share=1.0, seed=0).all()
+    assert (one == hide_answers(np.ones((500, 4), dtype=bool), share="one", seed=0)).all()
+
+
+def test_hidden_answers_of_a_partial_log_are_among_those_logged():
+    logged = np.zeros((3000, 4), dtype=bool)
+    logged[:1000, 3] = True
+    logged[1000:2000, :3] = True
+    one = hide_answers(logged, share="one", seed=0)
+    assert one.sum(axis=1).tolist() == [1] * 2000 + [0] * 1000
+    assert not (one & ~logged).any()
+    assert (abs(one[1000:2000, :3].sum(axis=0) - 333) < 60).all()  # standard error 15
+    half = hide_answers(logged, share=0.5, seed=0)
+    assert not (half & ~logged).any()
