@@ -133,9 +133,10 @@ def benchmark_router(
         _refuse_nothing(reports, skipped)
         reasons = {title: str(error) for title, error in skipped.items()}
         document = {"reports": [report.to_json() for report in reports], "skipped": reasons}
-        files.write(document, reports, frames=frames)
         remarks = [f"Not measured: {title}: {reason}" for title, reason in reasons.items()]
+        # Shown first: a file that cannot be written after all must not take the result with it.
         place.show(document, *render_benchmark(reports), *remarks)
+        files.write(document, reports, frames=frames)
 
 
 def _refuse_nothing(reports: Sequence[object], skipped: dict[str, FusionError]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.frame import LOG_SCHEMA
@@ -85,8 +86,10 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     try:
         logs = (
             table.rename(renamed)
+            .with_columns(cs.float().fill_nan(None))
             .cast({renamed[name]: LOG_SCHEMA[renamed[name]] for name in present})
-            .filter(pl.col("performance").is_not_null() & pl.col("performance").is_not_nan())
+            .with_columns(cs.float().fill_nan(None))  # a text may say NaN too
+            .filter(pl.col("performance").is_not_null())
             .with_row_index("_row")
             .with_columns(
                 pl.col("candidate_id").alias("model"),

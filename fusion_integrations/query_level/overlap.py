@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
@@ -15,6 +17,8 @@ from fusion_integrations.query_level.router_dataset import RouterDataset
 __all__ = ["Overlap", "measure_overlap"]
 
 _FEW_EFFECTIVE = 50  # weighted answers worth fewer than this say little of a mean
+_LARGE_TASK = 0.1  # share of the queries from which a task moves a mean
+_HARDLY = 0.25  # of the answers that a task would have by chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,8 @@ class Overlap:
         n_certain: Those answered by one candidate that a deterministic policy chose: nobody else could have.
         effective_answers: By candidate id, what its weighted answers are worth in equally weighted ones.
         n_answers: By candidate id, its answers.
+        avoided: By candidate id, the large tasks of which it answered a quarter of what chance would have, or
+            less: answers are then not missing at random, and its mean is that of the other tasks.
     """
 
     n_queries: int
@@ -34,6 +40,7 @@ class Overlap:
     n_certain: int
     effective_answers: dict[str, float]
     n_answers: dict[str, int]
+    avoided: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def certainty(self) -> str:
@@ -64,6 +71,11 @@ class Overlap:
             found.append(
                 "Weighted by how unlikely they were, the answers are worth few: " + ", ".join(weak) + "."
             )
+        found += [
+            f"'{name}' hardly answered {tasks}: what it is worth there, and so its mean, is a guess from "
+            "other tasks. Let it answer some of those queries before relying on it."
+            for name, tasks in self.avoided.items()
+        ]
         return tuple(found)
 
     def to_json(self) -> dict[str, Any]:
@@ -98,4 +110,21 @@ def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset) -> Overlap:
         n_certain=len(single & set(certain)),
         effective_answers=dict(zip(ids, map(float, sizes), strict=True)),
         n_answers=dict(zip(ids, map(int, answered.sum(axis=0)), strict=True)),
+        avoided=_avoided(answered, ids=ids, tasks=dataset.tasks),
     )
+
+
+def _avoided(
+    answered: npt.NDArray[np.bool_], *, ids: list[str], tasks: tuple[str | None, ...]
+) -> dict[str, list[str]]:
+    names = np.array([task or "" for task in tasks], dtype=np.str_)
+    counts, n_answers = Counter(names.tolist()), answered.sum(axis=0)
+    found: dict[str, list[str]] = {}
+    for task in sorted(counts.keys() - {""}):
+        if counts[task] < _LARGE_TASK * len(names):
+            continue
+        by_chance = n_answers * (counts[task] / len(names))
+        seldom = answered[names == task].sum(axis=0) <= _HARDLY * by_chance
+        for column in np.flatnonzero(seldom & (by_chance >= MIN_ANSWERS)):
+            found.setdefault(ids[column], []).append(task)
+    return found

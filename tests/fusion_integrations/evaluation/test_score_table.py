@@ -42,6 +42,11 @@ def test_rows_without_a_score_are_left_out(write):
     assert frame["candidate_id"].to_list() == ["a"]
 
 
+def test_amounts_that_are_no_number_are_unknown(write):
+    frame = read_score_table(write(output_tokens=[3.0, float("nan"), None]))
+    assert frame["output_tokens"].to_list() == [3, None, None]
+
+
 @pytest.mark.parametrize(
     ("columns", "match"),
     [

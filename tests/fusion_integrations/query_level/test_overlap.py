@@ -68,6 +68,22 @@ def test_overlap_warns_of_answers_that_are_worth_little(logs):
     assert found.warnings == ("Weighted by how unlikely they were, the answers are worth few: a (6).",)
 
 
+@pytest.mark.parametrize(("n_hard", "avoided"), [(0, {"a": ["hard"]}), (5, {"a": ["hard"]}), (60, {})])
+def test_overlap_warns_of_candidates_that_hardly_answered_a_task(n_hard, avoided, logs):
+    found = overlap_of(
+        logs(
+            *rows(40, task="easy"),
+            *rows(n_hard, start=40, task="hard"),
+            *rows(40, of="b", task="easy"),
+            *rows(60, of="b", start=40, task="hard"),
+        )
+    )
+    assert found.avoided == avoided
+    assert [("'a' hardly answered ['hard']" in warning) for warning in found.warnings] == [True] * len(
+        avoided
+    )
+
+
 def test_overlap_as_json_holds_its_warnings():
     found = Overlap(n_queries=2, n_complete=0, n_certain=2, effective_answers={"a": 2.0}, n_answers={"a": 2})
     data = json.loads(json.dumps(found.to_json()))
