@@ -72,8 +72,15 @@ class RoutingPolicy:
         """Check the ranges.
 
         Raises:
-            InvalidPolicyError: If a value lies outside its range, or two wishes exclude each other.
+            InvalidPolicyError: If a value lies outside its range, names are one text instead of several, or
+                two wishes exclude each other.
         """
+        for name in ("allowed", "required_capabilities"):
+            names = getattr(self, name)
+            if isinstance(names, str):
+                raise InvalidPolicyError(f"RoutingPolicy.{name} holds names, got the text {names!r}.")
+            if names is not None:
+                object.__setattr__(self, name, frozenset(names))
         for name in ("cost_weight", "max_loss", "epsilon"):
             _check(name, getattr(self, name), low=0.0, high=1.0)
         for name in ("cost_scale_usd", "max_cost_usd", "max_latency_s"):

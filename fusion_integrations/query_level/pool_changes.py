@@ -21,6 +21,7 @@ from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.basis import DecisionBasis
 from fusion_integrations.query_level.candidate_pool import AddedCandidate, CandidatePool
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
+from fusion_integrations.query_level.labels import label_from_json
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
@@ -79,7 +80,7 @@ def add_candidate(
     if router.weights.pool is not None and not router.weights.pool.kept:
         message = f"No trained candidate is left that '{candidate.id}' could be compared with. Train again."
         raise NotEnoughLogsError(message)
-    label = router.arguments.get("label", "performance")
+    label = label_from_json(router.arguments.get("label", "performance"))
     dataset = RouterDataset.from_logs(as_frame(logs), candidates=[candidate], label=label, prices=prices)
     answers = _Answers.of(dataset, router)
     weights = router.weights

@@ -92,15 +92,20 @@ class RunBudget:
         Raises:
             BudgetExceededError: If nothing is left.
         """
+        left = self._some_left()
+        limit = left if policy.max_cost_usd is None else min(left, policy.max_cost_usd)
+        return replace(policy, max_cost_usd=limit)
+
+    def _some_left(self) -> float:
+        # Read once: another thread may spend the rest at any moment.
         left = self.left_usd
         if left <= 0:
             message = (
-                f"The run's budget of {self.total_usd:g} USD is spent ({self.spent_usd:.4g} USD). Raise it, "
-                "or end the run."
+                f"The run's budget of {self.total_usd:g} USD is spent ({self.total_usd - left:.4g} USD). "
+                "Raise it, or end the run."
             )
             raise BudgetExceededError(message)
-        limit = left if policy.max_cost_usd is None else min(left, policy.max_cost_usd)
-        return replace(policy, max_cost_usd=limit)
+        return left
 
     def route_batch(
         self,
@@ -121,13 +126,12 @@ class RunBudget:
         Returns:
             One decision a query, in their order. Nothing is spent until `spend` says so.
         """
-        limited = self.limit(policy)
+        self._some_left()
         if not queries:
             return []
         current = router.current
-        return allocate(
-            current.predict(queries), limited, budget_usd=self.left_usd, basis=current.basis, prices=prices
-        )
+        prediction = current.predict(queries)
+        return allocate(prediction, policy, budget_usd=self._some_left(), basis=current.basis, prices=prices)
 
 
 def allocate(
@@ -174,8 +178,10 @@ def allocate(
         policy,
         max_cost_usd=budget_usd if policy.max_cost_usd is None else min(budget_usd, policy.max_cost_usd),
         cost_scale_usd=policy.cost_scale_usd or basis.cost_scale_usd or budget_usd,
-        margin_z=basis.margin_for(policy),
     )
+    # The validated margin of the caller's cost weight, whichever is tried; in the basis, for in a policy it
+    # would be the caller's will, which novel queries and added candidates yield to.
+    basis = replace(basis, margin_z={policy.cost_weight: basis.margin_for(policy)})
     search = _Search(prediction, basis, prices)
     rich = search.at(limited)
     if rich.total_usd <= budget_usd:

@@ -121,3 +121,10 @@ def test_fingerprint_of_equal_policies_is_equal(value):
 def test_fingerprint_does_not_depend_on_the_order_of_a_set():
     first, second = frozenset(["a", "b", "c", "dd"]), frozenset(["dd", "c", "b", "a"])
     assert RoutingPolicy(allowed=first).fingerprint == RoutingPolicy(allowed=second).fingerprint
+
+
+def test_names_may_be_any_collection_but_one_text():
+    policy = RoutingPolicy(allowed=["b", "a"], required_capabilities={"tools"})
+    assert (policy.allowed, policy.required_capabilities) == (frozenset("ab"), frozenset({"tools"}))
+    with pytest.raises(InvalidPolicyError, match=r"RoutingPolicy\.allowed holds names, got the text 'ab'"):
+        RoutingPolicy(allowed="ab")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from fusion_integrations.artifacts import load_artifact
@@ -17,9 +18,11 @@ from fusion_integrations.errors import (
 )
 from fusion_integrations.query_level.basis import ADDED_MARGIN_Z
 from fusion_integrations.query_level.choice import choose
+from fusion_integrations.query_level.labels import LabelBlend
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.pool_changes import add_candidate, remove_candidate
 from fusion_integrations.query_level.router_artifact import router_details
+from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_trainer import RouterTrainer
 from fusion_integrations.types import Candidate
@@ -86,6 +89,16 @@ def test_added_candidate_is_the_last_and_leaves_the_others_untouched(router, log
     assert len(router.candidates) == 3
     assert more.metrics["n_answers"]["new"] == 30
     assert more.basis.margin_z == router.basis.margin_z
+
+
+def test_candidate_added_to_a_router_of_a_blend_is_scored_by_the_blend(logs):
+    blend = LabelBlend(weights={"performance": 0.7, "judge_score": 0.3})
+    judged = logs(*({**row, "judge_score": 0.5} for row in rows_of(["a", "b", "new"], n=60)))
+    known = judged.filter(pl.col("candidate_id") != "new")
+    router = RouterTrainer(RouterTrainingArguments(label=blend), embedder=HashEmbedder()).train(known)
+    changed = add_candidate(router, NEW, judged)
+    mean = changed.basis.average.performance[0, -1]
+    assert 0.15 <= mean <= 0.85  # the judge's 0.3 * 0.5 at least
 
 
 def test_added_candidate_is_predicted_the_better_the_more_answers_it_has(router, logs, queries):

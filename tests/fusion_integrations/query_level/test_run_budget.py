@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_integrations.errors import BudgetExceededError, InvalidPolicyError, NoEligibleCandidateError
+from fusion_integrations.query_level.decision import decide
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.run_budget import RunBudget, allocate
 
@@ -128,3 +130,33 @@ def test_budget_routes_a_batch_of_a_router(trained_router):
     decisions = budget.route_batch(trained_router, texts)
     assert total(decisions) <= budget.left_usd < total(free)
     assert budget.route_batch(trained_router, []) == []
+
+
+def test_batch_when_the_budget_is_ample_keeps_the_brakes_of_the_policy(predict, basis):
+    # A validated margin of 0 still yields to novel queries and to candidates added since.
+    prediction = predict([[[0.4, 0.6]] * 2, [[0.6, 0.8]] * 2], cost=[[0.1, 1.0]] * 2)
+    prediction = replace(prediction, is_novel=np.array([True, False]))
+    learned = basis([0.7, 0.5], cost=[0.1, 1.0], scale=1.0)
+    free = RoutingPolicy(max_cost_usd=10.0)
+    for changes in ({"margin_z": {0.0: 0.0}}, {"margin_z": {0.0: 0.0}, "added": frozenset("b")}):
+        changed = replace(learned, **changes)
+        without = [decision.outcome for decision in decide(prediction, free, basis=changed)]
+        within = allocate(prediction, free, budget_usd=10.0, basis=changed)
+        assert [decision.outcome for decision in within] == without
+        assert without[0] == "default"
+
+
+def test_budget_when_it_is_spent_while_predicting_says_so(trained_router):
+    budget = RunBudget(1.0)
+
+    class Slow:
+        current = None
+
+        def predict(self, queries):
+            budget.spend(2.0)
+            return trained_router.predict(queries)
+
+    slow = Slow()
+    slow.current, slow.basis = slow, trained_router.basis
+    with pytest.raises(BudgetExceededError, match=r"budget of 1 USD is spent \(2 USD\)"):
+        budget.route_batch(slow, ["What is 17 plus 4?"])
