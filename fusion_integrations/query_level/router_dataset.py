@@ -50,7 +50,8 @@ class RouterDataset:
         latency_s: (n, k) mean seconds a call.
         propensity: (n, k) probability with which the cell was logged; NaN if unknown. A collection logs 1,
             which holds among the queries it asked: where other rows lack the candidate's answer, it is NaN.
-            A deterministic policy logs 1 too, which holds of that query; everyone else's was then 0.
+            A deterministic policy logs 1 too, which holds of that query; everyone else's was then 0. Where a
+            policy chose R times for a query, it is 1 - (1 - p)^R.
     """
 
     candidates: tuple[Candidate, ...]
@@ -120,7 +121,11 @@ class RouterDataset:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             latency_s=cells.mean("latency_s"),
-            propensity=_pooled_propensity(cells.mean("propensity"), by_policy=cells.mean(_BY_POLICY) == 1),
+            propensity=_chances(
+                cells.mean("propensity"),
+                by_policy=cells.mean(_BY_POLICY) == 1,
+                n_draws=_n_draws(scored, queries["query_id"]),
+            ),
         )
 
     def select(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Self:
@@ -140,12 +145,32 @@ class RouterDataset:
         )
 
 
-def _pooled_propensity(propensity: FloatArray, *, by_policy: npt.NDArray[np.bool_]) -> FloatArray:
-    """Forget a certainty that only held in the collection a row is from: here the candidate lacks answers."""
+def _chances(propensity: FloatArray, *, by_policy: npt.NDArray[np.bool_], n_draws: FloatArray) -> FloatArray:
+    """Turn the mean propensities of answers into the probabilities with which the cells were logged.
+
+    Args:
+        propensity: (n, k) mean of the cell's answers; NaN if unknown.
+        by_policy: (n, k) whether a policy chose all of them.
+        n_draws: (n, 1) how often a policy chose for the query.
+
+    Returns:
+        (n, k); NaN if unknown.
+    """
+    # A query that came several times had as many chances to get an answer of each candidate.
+    repeated = 1 - (1 - propensity) ** np.maximum(n_draws, 1)
+    chances = np.where(by_policy, repeated, propensity)
+    # A certainty may hold only in the collection a row is from: where the candidate lacks answers, forget it.
     is_partial = np.isnan(propensity).any(axis=0, keepdims=True)
     is_forgotten = is_partial & (propensity == 1) & ~by_policy
-    pooled: FloatArray = np.where(is_forgotten, np.float32(np.nan), propensity)
+    pooled: FloatArray = np.where(is_forgotten, np.nan, chances).astype(np.float32)
     return pooled
+
+
+def _n_draws(scored: pl.DataFrame, query_ids: pl.Series) -> FloatArray:
+    """Count (n, 1) the answers of each query that a policy chose the candidate of."""
+    drawn = scored.filter((pl.col(_BY_POLICY) == 1) & pl.col("propensity").is_not_null())
+    counts = dict(drawn.group_by("query_id").len().iter_rows())
+    return np.array([[counts.get(query_id, 0)] for query_id in query_ids], dtype=np.float32)
 
 
 def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:

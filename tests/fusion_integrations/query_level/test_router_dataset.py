@@ -10,6 +10,7 @@ from fusion_integrations.errors import (
     NotEnoughLogsError,
     UnknownCandidateError,
 )
+from fusion_integrations.query_level.off_policy import doubly_robust
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.types import Candidate, Price, PriceTable, Query
 
@@ -344,3 +345,42 @@ def test_candidate_without_answers_when_kept_is_an_empty_column(logs, named):
         RouterDataset.from_logs(frame, candidates=named("ab"))
     with pytest.raises(UnknownCandidateError, match=r"\['c', 'd'\]"):
         RouterDataset.from_logs(frame, candidates=named("cd"), absent="keep")
+
+
+def test_propensity_of_a_query_that_came_several_times_is_that_of_any_answer(logs):
+    chosen = {"q": "one", "performance": 1.0, "assignment": "policy"}
+    dataset = RouterDataset.from_logs(
+        logs(
+            *({**chosen, "c": "a", "propensity": 0.9} for _ in range(2)),
+            {**chosen, "c": "b", "propensity": 0.1},
+            {**chosen, "q": "two", "c": "b", "propensity": 0.1},
+            # Cells drawn one by one, not one a query: each had its own chance only.
+            *({"q": "three", "c": name, "performance": 1.0, "propensity": 0.3} for name in "ab"),
+        )
+    )
+    by_text = dict(zip(dataset.texts, dataset.propensity.tolist(), strict=True))
+    assert by_text["one"] == pytest.approx([1 - 0.1**3, 1 - 0.9**3])
+    assert by_text["two"] == pytest.approx([np.nan, 0.1], nan_ok=True)
+    assert by_text["three"] == pytest.approx([0.3, 0.3])
+
+
+def test_estimates_of_repeated_queries_have_no_bias(logs):
+    rng = np.random.default_rng(0)
+    chance = {"a": 0.6, "b": 0.7}
+    rows = []
+    for number in range(400):
+        for _ in range(5):
+            name = "b" if rng.random() < 0.15 else "a"
+            rows.append(
+                {
+                    "q": f"query {number}",
+                    "c": name,
+                    "performance": float(rng.random() < chance[name]),
+                    "assignment": "policy",
+                    "propensity": 0.15 if name == "b" else 0.85,
+                }
+            )
+    dataset = RouterDataset.from_logs(logs(*rows))
+    predicted = np.full(dataset.performance.shape, 0.3, dtype=np.float32)
+    means = doubly_robust(dataset.performance, predicted, dataset.propensity).mean(axis=0)
+    assert means.tolist() == pytest.approx([0.6, 0.7], abs=0.06)  # standard errors .01 and .025
