@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,7 @@ from fusion_integrations.cli.report_files import (
     LlmRouterBenchOption,
     RouterArenaOption,
 )
-from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
+from fusion_integrations.cli.terminal import DebugOption, JsonOption, Terminal, terminal
 from fusion_integrations.errors import (
     FusionError,
     InvalidPolicyError,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from fusion_integrations.cli.progress import ShowProgress
+    from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
     from fusion_integrations.evaluation.cross_validation import Answers
 
 __all__ = ["benchmark_router"]
@@ -93,7 +95,7 @@ def benchmark_router(
     with terminal(as_json=as_json, debug=debug) as place:
         from fusion_integrations.cli.progress import progress_bars
         from fusion_integrations.embedders import CachingEmbedder, load_embedder
-        from fusion_integrations.evaluation import benchmark_routers, render_benchmark
+        from fusion_integrations.evaluation import benchmark_routers
         from fusion_integrations.query_level.heads import HEAD_NAMES
 
         quick = [name for name in HEAD_NAMES if name != "bert"]
@@ -106,11 +108,11 @@ def benchmark_router(
         skipped: dict[str, FusionError] = {}
         pairs = _pairs(data, test, skipped)
         known = CachingEmbedder(load_embedder(embedder))
-        reports, frames = [], []
+        measured: list[tuple[BenchmarkReport, pl.DataFrame]] = []
         with progress_bars(place.progress) as progress:
             for (name, frame, train), share in product(pairs, shares):
                 title = name if len(shares) == 1 else f"{name}, answers {share}"
-                try:
+                with _named(title, skipped):
                     report = benchmark_routers(
                         title,
                         frame,
@@ -125,18 +127,37 @@ def benchmark_router(
                         n_shown=files.n_shown,
                         on_head=_counter(progress, f"{name}, answers {share}", heads),
                     )
-                except (LogSchemaError, NotEnoughLogsError, UnknownCandidateError) as error:
-                    skipped[title] = error
-                    continue
-                reports.append(report)
-                frames.append(frame)
-        _refuse_nothing(reports, skipped)
-        reasons = {title: str(error) for title, error in skipped.items()}
-        document = {"reports": [report.to_json() for report in reports], "skipped": reasons}
-        remarks = [f"Not measured: {title}: {reason}" for title, reason in reasons.items()]
-        # Shown first: a file that cannot be written after all must not take the result with it.
-        place.show(document, *render_benchmark(reports), *remarks)
-        files.write(document, reports, frames=frames)
+                    measured.append((report, frame))
+        _tell(measured, skipped, place=place, files=files)
+
+
+def _tell(
+    measured: Sequence[tuple[BenchmarkReport, pl.DataFrame]],
+    skipped: dict[str, FusionError],
+    *,
+    place: Terminal,
+    files: BenchmarkFiles,
+) -> None:
+    """Show what came out, and write it to the files asked for."""
+    from fusion_integrations.evaluation import render_benchmark
+
+    reports = [report for report, _ in measured]
+    _refuse_nothing(reports, skipped)
+    reasons = {title: str(error) for title, error in skipped.items()}
+    document = {"reports": [report.to_json() for report in reports], "skipped": reasons}
+    remarks = [f"Not measured: {title}: {reason}" for title, reason in reasons.items()]
+    # Shown first: a file that cannot be written must not take the result with it.
+    place.show(document, *render_benchmark(reports), *remarks)
+    files.write(document, reports, frames=[frame for _, frame in measured])
+
+
+@contextmanager
+def _named(title: str, skipped: dict[str, FusionError]) -> Iterator[None]:
+    """Put the error of a log that cannot be measured on under its title, and go on."""
+    try:
+        yield
+    except (LogSchemaError, NotEnoughLogsError, UnknownCandidateError) as error:
+        skipped[title] = error
 
 
 def _refuse_nothing(reports: Sequence[object], skipped: dict[str, FusionError]) -> None:
@@ -174,10 +195,8 @@ def _logs(folder: Path, skipped: dict[str, FusionError]) -> dict[str, pl.DataFra
 
     found = {}
     for path in score_tables_in(folder):
-        try:
+        with _named(str(path), skipped):
             found[path.stem] = read_score_table(path)
-        except LogSchemaError as error:
-            skipped[str(path)] = error
     return found
 
 
