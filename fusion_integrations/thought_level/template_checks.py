@@ -41,7 +41,7 @@ _DIGIT_SEPARATOR = re.compile(r"(?<=\d)[,'\u2019\u00a0\u2009\u202f](?=\d{3}(?!\d
 _LEADING_ARTICLE = re.compile(r"^\s*A\s+(?=\w)")
 # Not "A", which within a text may be an option.
 _ARTICLE = re.compile(r"\b(?:an?|An|[Tt]he)\s+(?=\w)")
-_SLASH = re.compile(r"(?<=[^\W\d_])\s*/\s*(?=[^\W\d_])")
+_SLASH = re.compile(r"(?<=[^\W\d_])(?:\s+/\s+|/)(?=[^\W\d_])")
 # A number and its unit are two words: "23cm".
 _WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fusion_integrations.thought_level.template_checks import find_rejection, own_answers, shorten
@@ -152,6 +152,7 @@ def test_template_when_a_number_stands_in_the_query_may_hold_it_undeclared():
     assert rejection("The result is 12.", reference="12", query=query) == "leaked"
 
 
+@example(answer="/A", before="")
 @given(
     answer=st.text(st.characters(categories=["L", "N", "P", "S"]), min_size=1, max_size=12),
     before=st.sampled_from(["", "(", '"', "**"]),
