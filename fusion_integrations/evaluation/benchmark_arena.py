@@ -61,11 +61,8 @@ def prepare_arena(
     Raises:
         NotEnoughLogsError: If the logs have too few queries, tasks or common candidates.
     """
-    prefix = ""
-    if train is not None:
-        prefix = _training_prefix(frame)
-        frame = _joined(frame, train, prefix=prefix)
-    dataset = RouterDataset.from_logs(frame)
+    logs = frame if train is None else _joined(frame, train)
+    dataset = RouterDataset.from_logs(logs)
     keys = [duplicate_key(text) for text in dataset.texts]
     groups = np.array(keys, dtype=np.str_)
     if train is None:
@@ -76,11 +73,12 @@ def prepare_arena(
             "families": "each task family predicted from all others",
         }[protocol]
     else:
-        is_train = np.array([query_id.startswith(prefix) for query_id in dataset.query_ids])
+        measured = set(frame["query_id"])
+        is_train = np.array([query_id not in measured for query_id in dataset.query_ids])
         parts = [(is_train & ~np.isin(groups, groups[~is_train]), ~is_train)]
         split = "trained on another log"
     return Arena(
-        frame=frame,
+        frame=logs,
         dataset=dataset,
         parts=parts,
         groups=groups,
@@ -123,19 +121,14 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
     return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
 
 
-def _training_prefix(frame: pl.DataFrame) -> str:
-    """Find a prefix that no query of the measured log has: its ids may begin in any way."""
-    prefix = "train:"
-    while frame["query_id"].str.starts_with(prefix).any():
-        prefix = f"_{prefix}"
-    return prefix
-
-
-def _joined(frame: pl.DataFrame, train: pl.DataFrame, *, prefix: str) -> pl.DataFrame:
+def _joined(frame: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
     """Put training logs under ids of their own, and keep the candidates that both logs have."""
     common = sorted(set(frame["candidate_id"]) & set(train["candidate_id"]))
     if len(common) < 2:
         raise NotEnoughLogsError(f"The two logs have {len(common)} LLMs in common; routing needs two.")
+    prefix = "train:"
+    while frame["query_id"].str.starts_with(prefix).any():  # ids may begin in any way
+        prefix = f"_{prefix}"
     both = pl.concat([train.with_columns(query_id=pl.lit(prefix) + pl.col("query_id")), frame])
     return both.filter(pl.col("candidate_id").is_in(common))
 

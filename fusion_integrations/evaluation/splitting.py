@@ -73,5 +73,4 @@ def hide_answers(logged: Mask, *, share: float | Literal["one"], seed: int) -> M
             kept[rows, columns] = logged[rows, columns]
             rows = np.flatnonzero(logged.any(axis=1) & ~kept.any(axis=1))
         return kept
-    kept = rng.random(logged.shape) < share
-    return kept & logged
+    return logged & (rng.random(logged.shape) < share)

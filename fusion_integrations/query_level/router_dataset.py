@@ -196,34 +196,41 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
             "or choose another label."
         )
         raise NotEnoughLogsError(message)
-    outside = scored[_LABEL].filter(~scored[_LABEL].is_between(0, 1))
-    if len(outside):
-        message = f"'{name}' of {len(outside)} log rows is not in [0, 1], such as {outside[0]}. Rescale it."
-        raise LogSchemaError(message)
-    _check_possible(scored)
+    _check_possible(scored, label=name)
     return scored
 
 
-def _check_possible(scored: pl.DataFrame) -> None:
-    propensity = pl.col("propensity")
-    possible = {
-        **{name: (pl.col(name).is_between(0, float("inf"), closed="left"), "[0, inf)") for name in _AMOUNTS},
-        "propensity": ((propensity > 0) & (propensity <= 1), "(0, 1]"),
-    }
-    for name, (holds, bounds) in possible.items():
-        outside = scored.filter(~holds)[name]  # of what is unknown this is null, which filters it out
-        if len(outside):
-            message = (
-                f"'{name}' of {len(outside)} log rows is not in {bounds}, such as {outside[0]}. Correct it, "
-                "or leave it empty."
-            )
-            raise LogSchemaError(message)
+def _check_possible(scored: pl.DataFrame, *, label: str) -> None:
+    correct = "Correct it, or leave it empty."
+    _check_range(scored[_LABEL], label, (0, 1), closed="both", otherwise="Rescale it.")
+    _check_range(scored["propensity"], "propensity", (0, 1), closed="right", otherwise=correct)
+    for name in _AMOUNTS:
+        _check_range(scored[name], name, (0, float("inf")), closed="left", otherwise=correct)
     text = pl.col("query_text")
     blank = scored.filter(text.is_null() | (text.str.strip_chars() == ""))["query_id"]
     if len(blank):
         message = (
             f"The query text of {len(blank)} log rows is blank, such as that of query '{blank[0]}'. Fill it "
             "in, or leave those rows out."
+        )
+        raise LogSchemaError(message)
+
+
+def _check_range(
+    values: pl.Series,
+    name: str,
+    bounds: tuple[float, float],
+    *,
+    closed: Literal["both", "left", "right"],
+    otherwise: str,
+) -> None:
+    # Of what is unknown the comparison is null, which filters it out.
+    outside = values.filter(~values.is_between(*bounds, closed=closed))
+    if len(outside):
+        low, high = bounds
+        interval = f"{'(' if closed == 'right' else '['}{low}, {high}{')' if closed == 'left' else ']'}"
+        message = (
+            f"'{name}' of {len(outside)} log rows is not in {interval}, such as {outside[0]}. {otherwise}"
         )
         raise LogSchemaError(message)
 

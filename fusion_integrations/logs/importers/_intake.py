@@ -172,10 +172,10 @@ class Intake:
         later: dict[str, list[Score]] = {}
         for made, twin in old:
             # Rows without an id of their own are numbered repeats: whose score it is, their order decides.
-            if made.original is not None:
-                scores = [score for score in made.scores if score.created_at > twin.created_at]
+            scores = [score for score in made.scores if score.created_at > twin.created_at]
+            if scores and made.original is not None:
                 later[twin.record_id] = scores
-        stored = self._store.scores_of(record_id for record_id, scores in later.items() if scores)
+        stored = self._store.scores_of(later)
         news = [
             score
             for record_id, scores in later.items()
