@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from pathlib import Path
 
 import polars as pl
-import polars.selectors as cs
 
 from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.logs.frame import LOG_SCHEMA
 
 __all__ = ["read_score_table", "score_tables_in"]
 
-# Column of the table -> column of the logs. The first four must be there, all others may be.
+logger = logging.getLogger(__name__)
+
+# Column of the table -> column of the logs. The first four must be there, all others may be; of two that stand
+# for the same the later is read.
 _COLUMNS = {
     "query_id": "query_id",
     "query": "query_text",
@@ -61,14 +63,15 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     Args:
         path: A Parquet file with the columns query_id, query, llm and performance (in [0, 1]), and any of
             task, cost or cost_usd (USD a call), input_tokens, output_tokens, latency_s, propensity and
-            judge_score. Other columns are not read. Rows without a performance are left out.
+            judge_score. Other columns are not read, nor, with a warning, are optional ones of another type,
+            nor cost beside cost_usd. Rows without a performance are left out.
 
     Returns:
         A frame in `LOG_SCHEMA`; an LLM is a model candidate in direct mode.
 
     Raises:
-        LogSchemaError: If the file cannot be read, lacks a column, a column is of another type, or a scored
-            row lacks its query or LLM, or an id stands for several queries.
+        LogSchemaError: If the file cannot be read, lacks one of the four columns, one is of another type, or
+            a scored row lacks its query or LLM, or an id stands for several queries.
     """
     try:
         names = pl.read_parquet_schema(path).keys()
@@ -80,31 +83,23 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     if missing:
         message = f"'{path}' lacks the columns {missing}. It has {sorted(names)}; rename what they are."
         raise LogSchemaError(message)
-    renamed: Mapping[str, str] = {name: _COLUMNS[name] for name in present}
-    if len(set(renamed.values())) < len(renamed):
-        raise LogSchemaError(f"'{path}' has both 'cost' and 'cost_usd'. Keep one.")
-    try:
-        logs = (
-            table.rename(renamed)
-            .with_columns(cs.float().fill_nan(None))
-            .cast({renamed[name]: LOG_SCHEMA[renamed[name]] for name in present})
-            .with_columns(cs.float().fill_nan(None))  # a text may say NaN too
-            .filter(pl.col("performance").is_not_null())
-            .with_row_index("_row")
-            .with_columns(
-                pl.col("candidate_id").alias("model"),
-                pl.lit("direct").alias("prompt_mode"),
-                pl.col("_row").cast(pl.String).alias("record_id"),
-                *(
-                    pl.lit(None, dtype=wanted).alias(name)
-                    for name, wanted in LOG_SCHEMA.items()
-                    if name not in {*renamed.values(), "model", "prompt_mode", "record_id"}
-                ),
-            )
-            .select(LOG_SCHEMA.names())
+    columns = _columns(table, path=path)
+    logs = (
+        pl.DataFrame(columns)
+        .filter(pl.col("performance").is_not_null())
+        .with_row_index("_row")
+        .with_columns(
+            pl.col("candidate_id").alias("model"),
+            pl.lit("direct").alias("prompt_mode"),
+            pl.col("_row").cast(pl.String).alias("record_id"),
+            *(
+                pl.lit(None, dtype=wanted).alias(name)
+                for name, wanted in LOG_SCHEMA.items()
+                if name not in {*columns, "model", "prompt_mode", "record_id"}
+            ),
         )
-    except pl.exceptions.PolarsError as error:
-        raise LogSchemaError(f"'{path}' has a column of another type than expected: {error}") from error
+        .select(LOG_SCHEMA.names())
+    )
     holes = logs.select(
         pl.any_horizontal(pl.col("query_id", "query_text", "candidate_id").is_null()).sum()
     ).item()
@@ -122,3 +117,32 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
         )
         raise LogSchemaError(message)
     return logs
+
+
+def _columns(table: pl.DataFrame, *, path: str | Path) -> dict[str, pl.Series]:
+    """Cast the columns of a table to what logs hold, under the names of logs."""
+    found: dict[str, tuple[str, pl.Series]] = {}
+    for name, target in _COLUMNS.items():
+        if name not in table.columns:
+            continue
+        try:
+            values = _cast(table[name], LOG_SCHEMA[target])
+        except pl.exceptions.PolarsError as error:
+            if name in _REQUIRED:
+                raise LogSchemaError(f"'{path}': '{name}' is of another type than expected: {error}") from error
+            logger.warning("'%s': '%s' is of another type than expected and not read: %s", path, name, error)
+            continue
+        if target in found:
+            logger.warning("'%s': '%s' is read, '%s' beside it is not.", path, name, found[target][0])
+        found[target] = name, values.alias(target)
+    return {target: values for target, (_, values) in found.items()}
+
+
+def _cast(values: pl.Series, wanted: pl.DataType) -> pl.Series:
+    if wanted.is_numeric() and values.dtype.is_temporal():
+        message = f"a {values.dtype} counts in no unit that the logs have"
+        raise pl.exceptions.InvalidOperationError(message)
+    # NaN is an unknown value; a text may say NaN too.
+    known = values.fill_nan(None) if values.dtype.is_float() else values
+    cast = known.cast(wanted)
+    return cast.fill_nan(None) if wanted.is_float() else cast

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,8 +40,9 @@ class Choice:
         cost_usd: (n, k) expected cost; NaN if unknown.
         gain: (n, k) predicted gain of reward over the default; -inf where not eligible.
         gain_se: (n, k) standard error of the gain. With a quality to hold, rewards are lower bounds already.
-        margin_z: The margin applied.
+        margin_z: (k,) the margin that each candidate's gain must exceed.
         propensity: (n,) probability of the chosen candidate under the policy; 1 without exploration.
+        permitted: (n, k) whom the policy's limits let answer, whatever quality is to be held.
         excluded: (n, k) reason of exclusion, "" where eligible.
         bar: The quality that was held, if any.
     """
@@ -54,8 +54,9 @@ class Choice:
     cost_usd: FloatArray
     gain: FloatArray
     gain_se: FloatArray
-    margin_z: float
+    margin_z: npt.NDArray[np.float64]
     propensity: npt.NDArray[np.float64]
+    permitted: npt.NDArray[np.bool_]
     excluded: Exclusions
     bar: QualityBar | None
 
@@ -107,23 +108,27 @@ def choose(
     scale = basis.scale_for(policy)
     cost = prediction.cost_usd(prices)
     excluded = exclusions(prediction, policy, cost_usd=cost)
-    bar, margin = None, 0.0
+    permitted = eligible = excluded == ""
+    bar = None
     if policy.quality_of is None:
         rewards = reward(prediction.performance, cost, cost_weight=policy.cost_weight, cost_scale_usd=scale)
-        margin = basis.margin_for(policy)
+        margins = _margins(prediction, policy, basis=basis)
+        # NaN, which no gain exceeds, means never, whatever the standard error; infinity times 0 is undefined.
+        needed = np.where(np.isinf(margins), np.nan, margins)
     else:
         average_usd = basis.average.cost_usd(prices)[0]
         bar = quality_bar(policy, prediction, average_usd=average_usd, curves=basis.quality)
         rewards, may_stand_in = quality_rewards(prediction, cost, bar)
         exclude_others_than(may_stand_in, excluded, wanted=prediction.candidates[bar.column])
-    eligible = excluded == ""
+        eligible = excluded == ""
+        margins = np.full(len(average_usd), bar.margin_z)
+        needed = np.zeros_like(margins)  # the rewards are lower bounds already
     default = _default(eligible, policy, basis=basis, prices=prices, scale=scale, bar=bar)
     rows = np.arange(len(default))
     rewards = np.where(eligible, rewards, -np.inf).astype(np.float32, copy=False)
     gain = rewards - rewards[rows, default][:, None]
     gain_se = (1 - policy.cost_weight) * prediction.paired_gain_se(default)
-    margins = _margins(prediction, policy, margin, added=basis.added)
-    convincing = (gain > ROUNDING) & (gain > margins * gain_se)
+    convincing = (gain > ROUNDING) & (gain > needed * gain_se)
     if prediction.is_novel is not None and policy.margin_z != 0:
         convincing &= ~prediction.is_novel[:, None]
     worth = np.where(convincing, gain, -np.inf)
@@ -145,8 +150,9 @@ def choose(
         cost_usd=cost,
         gain=gain,
         gain_se=gain_se,
-        margin_z=margin if bar is None else bar.margin_z,
+        margin_z=margins,
         propensity=propensity,
+        permitted=permitted,
         excluded=excluded,
         bar=bar,
     )
@@ -199,19 +205,15 @@ def _default(
 
 
 def _margins(
-    prediction: Prediction, policy: RoutingPolicy, margin: float, *, added: frozenset[str]
-) -> float | FloatArray:
-    """Return the validated margin, or (k,): no less than `ADDED_MARGIN_Z` for whom it has not seen.
-
-    NaN, which no gain exceeds, means never, whatever the standard error; infinity times 0 would be undefined.
-    """
-    if math.isinf(margin):
-        return math.nan
-    if not added or policy.margin_z is not None or policy.quality_of is not None:
-        return margin
-    of_added = max(margin, ADDED_MARGIN_Z)
-    margins = [of_added if candidate.id in added else margin for candidate in prediction.candidates]
-    return np.array(margins, dtype=np.float32)
+    prediction: Prediction, policy: RoutingPolicy, *, basis: DecisionBasis
+) -> npt.NDArray[np.float64]:
+    """Return the (k,) validated margin: no less than `ADDED_MARGIN_Z` for whom validation has not seen."""
+    margin = basis.margin_for(policy)
+    margins = np.full(len(prediction.candidates), margin)
+    if basis.added and policy.margin_z is None:
+        is_added = [candidate.id in basis.added for candidate in prediction.candidates]
+        margins[is_added] = max(margin, ADDED_MARGIN_Z)
+    return margins
 
 
 def _explored(

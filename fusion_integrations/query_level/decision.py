@@ -68,7 +68,7 @@ class RouteDecision:
         ranking: Every candidate, eligible ones first, by reward.
         expected_cost_usd: Of the chosen one; None if unknown.
         expected_latency_s: Of the chosen one; None if unknown.
-        margin_z: The margin that was applied.
+        margin_z: The margin that was applied to the chosen one.
         propensity: Probability of this choice under the policy; 1 for a deterministic one.
         policy_fingerprint: Hash of the policy.
         artifact: Digest of the router artifact.
@@ -143,7 +143,7 @@ def _explain(
         ranking=_ranking(row, choice, prediction, se_scale=basis.se_scale),
         expected_cost_usd=_or_none(choice.cost_usd[row, chosen]),
         expected_latency_s=None if latency is None else _or_none(latency[row, chosen]),
-        margin_z=choice.margin_z,
+        margin_z=float(choice.margin_z[chosen]),
         propensity=float(choice.propensity[row]),
         policy_fingerprint=policy.fingerprint,
         artifact=basis.artifact,
@@ -171,12 +171,12 @@ def _reason(row: int, choice: Choice, prediction: Prediction, policy: RoutingPol
             candidates,
             chosen=favourite,
             bar=choice.bar,
-            is_eligible=choice.excluded[row] == "",
+            is_permitted=choice.permitted[row],
             performance=performance,
             cost_usd=choice.cost_usd[row],
         )
     if wanted is not None and performance[favourite] < wanted:
-        reason += f" No candidate is expected to reach the wanted performance {wanted:g}."
+        reason += f" No eligible candidate is expected to reach the wanted performance {wanted:g}."
     chosen = int(choice.chosen[row])
     if chosen != favourite:
         name = candidates[chosen].id

@@ -26,7 +26,7 @@ def explain_quality(
     *,
     chosen: int,
     bar: QualityBar,
-    is_eligible: npt.NDArray[np.bool_],
+    is_permitted: npt.NDArray[np.bool_],
     performance: FloatArray,
     cost_usd: FloatArray,
 ) -> tuple[Outcome, str]:
@@ -36,7 +36,7 @@ def explain_quality(
         candidates: k of them.
         chosen: Column of the chosen candidate.
         bar: The quality to hold.
-        is_eligible: (k,).
+        is_permitted: (k,) whom the policy's limits let answer.
         performance: (k,) expected performance.
         cost_usd: (k,) expected cost.
 
@@ -44,17 +44,23 @@ def explain_quality(
         The outcome and the reason, a sentence or two for people.
     """
     name, wanted = candidates[chosen].id, candidates[bar.column].id
+    if is_permitted.sum() == 1:
+        instead = "" if chosen == bar.column else f", and '{wanted}' itself is not"
+        return "only_eligible", f"'{name}' is the only eligible candidate{instead}."
     if chosen == bar.column:
         return "default", f"'{name}' answers itself: {_why_nobody_else(bar)}."
-    if is_eligible.sum() == 1:
-        return "only_eligible", f"'{name}' is the only eligible candidate, and '{wanted}' itself is not."
     gain, saved = performance[chosen] - performance[bar.column], cost_usd[bar.column] - cost_usd[chosen]
-    instead = "" if is_eligible[bar.column] else ", which may not answer"
-    text = (
-        f"'{name}' stands in for '{wanted}'{instead}: it is expected to reach {gain:+.3f} performance beside "
-        f"it and to cost {abs(saved):.2g} USD {'less' if saved >= 0 else 'more'}, {_by_which_bar(bar)}."
+    beside = (
+        f"it is expected to reach {gain:+.3f} performance beside it and to cost {abs(saved):.2g} USD "
+        f"{'less' if saved >= 0 else 'more'}"
     )
-    return "switched", text
+    if not is_permitted[bar.column]:  # what was validated could always fall back on the wanted one
+        text = (
+            f"'{name}' stands in for '{wanted}', which may not answer: {beside}. That this holds its quality "
+            "on average was not validated."
+        )
+        return "switched", text
+    return "switched", f"'{name}' stands in for '{wanted}': {beside}, {_by_which_bar(bar)}."
 
 
 def explain_choice(
@@ -64,7 +70,7 @@ def explain_choice(
     default: int,
     gain: FloatArray,
     gain_se: FloatArray,
-    margin_z: float,
+    margin_z: npt.NDArray[np.float64],
     tie: float,
     is_novel: bool = False,
 ) -> tuple[Outcome, str]:
@@ -76,7 +82,7 @@ def explain_choice(
         default: Column of the best single one.
         gain: (k,) predicted gain over the default; -inf where not eligible.
         gain_se: (k,) its standard error.
-        margin_z: The margin that was applied.
+        margin_z: (k,) the margin that was applied to each.
         tie: Gains up to this are none.
         is_novel: Whether the default was kept because the query is unlike those of the logs.
 
@@ -87,7 +93,7 @@ def explain_choice(
     if chosen != default:
         text = (
             f"'{name}' is expected to gain {gain[chosen]:.3f} reward over the best single candidate "
-            f"'{usual}', more than {margin_z:g} standard errors of {gain_se[chosen]:.3f}."
+            f"'{usual}', more than {margin_z[chosen]:g} standard errors of {gain_se[chosen]:.3f}."
         )
         return "switched", text
     eligible = np.flatnonzero(gain > -np.inf)
@@ -102,10 +108,10 @@ def explain_choice(
     if is_novel:
         text = f"'{name}' is the best single candidate, and this query is unlike any in the logs."
         return "default", text
-    if math.isinf(margin_z):
+    if math.isinf(margin_z[rival]):
         why = "on validation data leaving it did not pay"
     else:
-        why = f"less than {margin_z:g} standard errors of {gain_se[rival]:.3f}"
+        why = f"less than {margin_z[rival]:g} standard errors of {gain_se[rival]:.3f}"
     text = (
         f"'{name}' is the best single candidate; '{candidates[rival].id}' is expected to gain only "
         f"{gain[rival]:.3f} reward over it: {why}."

@@ -144,8 +144,16 @@ def remove_candidate(router: RouterModel, candidate_id: str) -> RouterModel:
         added=router.basis.added - {candidate_id},
         artifact="",
     )
+    by_candidate = {
+        name: {known: value for known, value in router.metrics[name].items() if known != candidate_id}
+        for name in ("n_answers", "mean_performance")
+        if name in router.metrics
+    }
     return replace(
-        router, weights=replace(weights, candidates=candidates, pool=pool.without(position)), basis=basis
+        router,
+        weights=replace(weights, candidates=candidates, pool=pool.without(position)),
+        basis=basis,
+        metrics={**router.metrics, **by_candidate},
     )
 
 

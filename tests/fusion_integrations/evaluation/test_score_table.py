@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import polars as pl
 import pytest
 
@@ -48,11 +50,30 @@ def test_amounts_that_are_no_number_are_unknown(write):
 
 
 @pytest.mark.parametrize(
+    ("columns", "remark"),
+    [
+        ({"judge_score": ["good", "bad", None]}, "'judge_score' is of another type"),
+        ({"task": [["a", "b"], ["c"], []]}, "'task' is of another type"),
+        ({"latency_s": [timedelta(seconds=1)] * 3}, "'latency_s' is of another type"),
+    ],
+)
+def test_optional_column_of_another_type_is_not_read_and_said_so(columns, remark, write, caplog):
+    assert read_score_table(write(**columns)).equals(read_score_table(write()))
+    assert remark in caplog.text
+
+
+def test_cost_in_usd_is_read_rather_than_a_cost_beside_it(write, caplog):
+    frame = read_score_table(write(cost_usd=[1.0, 2.0, 3.0]))
+    assert frame["cost_usd"].to_list() == [1.0, 2.0, 3.0]
+    assert "'cost_usd' is read, 'cost' beside it is not" in caplog.text
+
+
+@pytest.mark.parametrize(
     ("columns", "match"),
     [
         ({"llm": None}, r"lacks the columns \['llm'\]"),
-        ({"cost_usd": [1.0, 1.0, 1.0]}, "both 'cost' and 'cost_usd'"),
-        ({"performance": ["good", "bad", "bad"]}, "of another type"),
+        ({"performance": ["good", "bad", "bad"]}, "'performance' is of another type"),
+        ({"llm": [["a"], ["b"], ["a"]]}, "'llm' is of another type"),
         ({"query": ["one?", None, "two?"]}, "1 scored rows"),
         (
             {"query_id": ["1", "1", "1"], "query": ["one?", "two?", "one?"]},

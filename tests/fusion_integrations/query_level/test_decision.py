@@ -178,7 +178,7 @@ def test_min_performance_when_nobody_reaches_it_keeps_the_nearest_and_says_so(pr
     prediction = predict([[0.6, 0.7, 0.5]])
     decision = decide(prediction, RoutingPolicy(min_performance=0.9), basis=basis([0.9, 0.1, 0.1]))[0]
     assert (decision.candidate.id, decision.default_id, decision.outcome) == ("b", "b", "only_eligible")
-    assert decision.reason.endswith("No candidate is expected to reach the wanted performance 0.9.")
+    assert decision.reason.endswith("No eligible candidate is expected to reach the wanted performance 0.9.")
 
 
 def test_min_performance_when_the_nearest_is_over_budget_keeps_the_nearest_within(predict, basis):

@@ -39,7 +39,7 @@ from fusion_integrations.types import Candidate
         (
             0,
             [0.0, 0.1],
-            {"margin_z": np.inf},
+            {"margin_z": [0.0, np.inf]},
             "default",
             (
                 "'a' is the best single candidate; 'b' is expected to gain only 0.100 reward over it: on "
@@ -49,7 +49,7 @@ from fusion_integrations.types import Candidate
     ],
 )
 def test_explanation_says_outcome_and_reason(chosen, gain, settings, outcome, reason):
-    settings = {"margin_z": 2.0, "tie": 0.01} | settings
+    settings = {"margin_z": [1.0, 2.0], "tie": 0.01} | settings
     gain_se = np.array([0.0, 0.1], dtype=np.float32)
     found = explain_choice(
         [Candidate(id=name, model=name) for name in "ab"],

@@ -151,7 +151,8 @@ def test_added_candidate_needs_a_margin_of_its_own_where_validation_found_none(p
     assert choose(prediction, RoutingPolicy(), basis=learned).chosen.tolist() == [1]
     unseen = replace(learned, added=frozenset("b"))
     assert ADDED_MARGIN_Z >= 1.0
-    assert choose(prediction, RoutingPolicy(), basis=unseen).chosen.tolist() == [0]
+    choice = choose(prediction, RoutingPolicy(), basis=unseen)
+    assert (choice.chosen.tolist(), choice.margin_z.tolist()) == ([0], [0.0, ADDED_MARGIN_Z])
     assert choose(prediction, RoutingPolicy(margin_z=0.0), basis=unseen).chosen.tolist() == [1]
 
 
@@ -221,6 +222,7 @@ def test_removed_candidate_is_gone_and_the_others_stay_as_they_were(router, logs
         router.predict(queries).performance_members[:, :, [0, 2]],
     )
     assert less.basis.average.candidates == less.candidates
+    assert less.metrics["n_answers"].keys() == less.metrics["mean_performance"].keys() == {"a", "c"}
     np.testing.assert_array_equal(less.basis.quality.loss, router.basis.quality.loss[[0, 2]])
     assert {decision.candidate.id for decision in less.route_batch(queries)} <= {"a", "c"}
 

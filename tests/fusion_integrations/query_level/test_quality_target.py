@@ -122,6 +122,14 @@ def test_choice_when_the_wanted_candidate_may_not_answer_holds_its_quality_all_t
     # b is worth -0.4 + 0.1 * 0.8 = -0.32, c -0.02 + 0.1 * 0.6 = 0.04.
     assert (decision.candidate.id, decision.default_id) == ("c", "c")
     assert "'c' stands in for 'a', which may not answer" in decision.reason
+    assert decision.reason.endswith("That this holds its quality on average was not validated.")
+
+
+def test_choice_when_only_the_wanted_candidate_may_answer_says_so(predict, basis):
+    learned = basis_with(basis, [-0.01, 0.0, 0.02])
+    policy = RoutingPolicy(quality_of="a", allowed=frozenset("a"))
+    decision = decide(predict([[0.8, 0.75]], cost=[[1.0, 0.2]]), policy, basis=learned)[0]
+    assert (decision.outcome, decision.reason) == ("only_eligible", "'a' is the only eligible candidate.")
 
 
 def test_choice_when_only_dearer_ones_may_answer_takes_the_best_worth(predict, basis):
