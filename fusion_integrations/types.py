@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from fusion_integrations.errors import EmptyQueryError, InvalidPolicyError, Unkn
 
 __all__ = [
     "ABANDONED",
+    "MAX_AMOUNT",
     "QUERY_TEXT_VERSION",
     "Candidate",
     "CandidateKind",
@@ -41,6 +42,9 @@ CandidateKind = Literal["model", "tool"]
 
 # Finish reason of an answer whose reader left before its end.
 ABANDONED = "abandoned"
+
+# Prices, costs and token counts above this are mistakes, and sums of more would leave the range of float32.
+MAX_AMOUNT = 1e12
 
 # Routers embed `query_text`; an artifact names the version it was trained with. Raise it with the rule.
 QUERY_TEXT_VERSION = 1
@@ -252,12 +256,14 @@ class Price:
         """Check the amounts.
 
         Raises:
-            InvalidPolicyError: If an amount is negative or not finite.
+            InvalidPolicyError: If an amount is none, negative, or above 1e12.
         """
         for name in ("input_usd_per_mtok", "output_usd_per_mtok", "usd_per_call"):
             amount = getattr(self, name)
-            if not (math.isfinite(amount) and amount >= 0):
-                raise InvalidPolicyError(f"Price.{name} must be a finite amount >= 0, got {amount}.")
+            is_number = isinstance(amount, Real)
+            if not is_number or not 0 <= amount <= MAX_AMOUNT:
+                message = f"Price.{name} must be an amount in [0, {MAX_AMOUNT:g}], got {amount!r}."
+                raise InvalidPolicyError(message)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fusion_integrations.cli.choices import EmbedderName, HeadName, SplitName
+from fusion_integrations.cli.choices import EmbedderName, HeadName, LabelOption, SplitName
 from fusion_integrations.cli.report_files import (
-    BenchmarkFiles,
     HtmlOption,
     LlmRouterBenchOption,
+    ReportFiles,
     RouterArenaOption,
 )
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, Terminal, terminal
@@ -40,7 +41,7 @@ _DataOption = Annotated[
     Path,
     typer.Option(
         help="Folder of .parquet files, or one: one row a query and LLM, columns query_id, query, llm, "
-        "performance, and any of task, cost, input_tokens, output_tokens, propensity."
+        "performance, and any of task, cost, input_tokens, output_tokens, propensity, judge_score."
     ),
 ]
 _TestOption = Annotated[
@@ -76,6 +77,7 @@ def benchmark_router(
         SplitName, typer.Option(help="How to keep training and measured queries of a file apart.")
     ] = "folds",
     answers: _AnswersOption = None,
+    label: LabelOption = "performance",
     folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
     out: Annotated[Path | None, typer.Option(help="Write the results to this JSON file too.")] = None,
@@ -97,14 +99,15 @@ def benchmark_router(
         from fusion_integrations.embedders import CachingEmbedder, load_embedder
         from fusion_integrations.evaluation import benchmark_routers
         from fusion_integrations.query_level.heads import HEAD_NAMES
+        from fusion_integrations.query_level.labels import parse_label
 
         quick = [name for name in HEAD_NAMES if name != "bert"]
-        files = BenchmarkFiles(
+        files = ReportFiles(
             out=out, html=html, routerarena=export_routerarena, llmrouterbench=export_llmrouterbench
         )
         files.check()
         shares = [_share(text) for text in answers or ["1.0"]]
-        heads = list(dict.fromkeys(head or quick))
+        heads, wanted = list(dict.fromkeys(head or quick)), parse_label(label)
         skipped: dict[str, FusionError] = {}
         pairs = _pairs(data, test, skipped)
         known = CachingEmbedder(load_embedder(embedder))
@@ -121,6 +124,7 @@ def benchmark_router(
                         train=train,
                         protocol=split,
                         answers=share,
+                        label=wanted,
                         n_folds=folds,
                         n_threads=threads,
                         seed=seed,
@@ -136,10 +140,10 @@ def _tell(
     skipped: dict[str, FusionError],
     *,
     place: Terminal,
-    files: BenchmarkFiles,
+    files: ReportFiles,
 ) -> None:
     """Show what came out, and write it to the files asked for."""
-    from fusion_integrations.evaluation import render_benchmark
+    from fusion_integrations.evaluation import render_benchmark, render_page
 
     reports = [report for report, _ in measured]
     _refuse_nothing(reports, skipped)
@@ -148,7 +152,9 @@ def _tell(
     remarks = [f"Not measured: {title}: {reason}" for title, reason in reasons.items()]
     # Shown first: a file that cannot be written must not take the result with it.
     place.show(document, *render_benchmark(reports), *remarks)
-    files.write(document, reports, frames=[frame for _, frame in measured])
+    files.write(
+        document, reports, frames=[frame for _, frame in measured], page=partial(render_page, reports)
+    )
 
 
 @contextmanager

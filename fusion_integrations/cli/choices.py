@@ -6,7 +6,9 @@ The tests compare them with the tables of the core that they stand for.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+import typer
 
 __all__ = [
     "AssignmentName",
@@ -16,6 +18,7 @@ __all__ = [
     "GroundTruthName",
     "HeadName",
     "LabelName",
+    "LabelOption",
     "LogFormatName",
     "OutcomeName",
     "PolicyName",
@@ -31,6 +34,13 @@ CriterionName = Literal["performance", "judge", "hybrid"]
 EmbedderName = Literal["hash", "minilm", "minilm-int8", "minilm-torch", "wordllama"]
 GroundTruthName = Literal["add", "leave_out"]
 LabelName = Literal["performance", "judge_score", "feedback"]
+LabelOption = Annotated[
+    str,
+    typer.Option(
+        help="The score to learn: performance, judge_score or feedback; or shares of several, such as "
+        "performance=0.7,judge_score=0.3."
+    ),
+]
 LogFormatName = Literal[
     "fusion",
     "fusionbench",

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusion_integrations.cli.choices import PolicyName
-from fusion_integrations.cli.report_files import HtmlOption, check_page, write_file
+from fusion_integrations.cli.report_files import (
+    HtmlOption,
+    LlmRouterBenchOption,
+    ReportFiles,
+    RouterArenaOption,
+)
 from fusion_integrations.cli.terminal import DebugOption, JsonOption, terminal
 from fusion_integrations.errors import InvalidPolicyError
 
@@ -41,6 +47,8 @@ def evaluate_router(
         typer.Option(help="Policy to evaluate under; repeat for each.", show_default="all that apply"),
     ] = None,
     html: HtmlOption = None,
+    export_routerarena: RouterArenaOption = None,
+    export_llmrouterbench: LlmRouterBenchOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -61,22 +69,26 @@ def evaluate_router(
         from fusion_integrations.query_level.policy import POLICY_PRESETS
         from fusion_integrations.query_level.router_model import RouterModel
 
-        if html is not None:
-            check_page(html)
+        files = ReportFiles(
+            out=None, html=html, routerarena=export_routerarena, llmrouterbench=export_llmrouterbench
+        )
+        files.check()
+        held_out = read_logs(logs, demo_part="test")
         routers = {name: RouterModel.from_pretrained(path) for name, path in _names(artifacts).items()}
         first = next(iter(routers.values()))
         report = evaluate_routers(
             routers,
-            logs=read_logs(logs, demo_part="test"),
+            logs=held_out,
             train_logs=read_logs(train_logs, demo_part="train"),
             policies={name.value: POLICY_PRESETS[name] for name in policy}
             if policy
             else usable_policies(first),
             label=_common_label(routers),
+            name=Path(logs).stem,
+            n_shown=files.n_shown,
         )
-        if html is not None:
-            write_file(html, render_evaluation_page(report))
         place.show(report.to_json(), *render_table(report), *render_details(report))
+        files.write(None, [report], frames=[held_out], page=partial(render_evaluation_page, report))
 
 
 def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:

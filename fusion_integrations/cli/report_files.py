@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +16,13 @@ from fusion_integrations.errors import ArtifactWriteError
 if TYPE_CHECKING:
     import polars as pl
 
-    from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
+    from fusion_integrations.evaluation.exports import RoutedReport
 
 __all__ = [
-    "BenchmarkFiles",
     "HtmlOption",
     "LlmRouterBenchOption",
+    "ReportFiles",
     "RouterArenaOption",
-    "check_page",
-    "write_file",
 ]
 
 HtmlOption = Annotated[
@@ -44,7 +42,7 @@ LlmRouterBenchOption = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkFiles:
+class ReportFiles:
     """Where to write what; None: not.
 
     Attributes:
@@ -69,28 +67,34 @@ class BenchmarkFiles:
         if self.out is not None:
             _check_file(self.out)
         if self.html is not None:
-            check_page(self.html)
+            _check_page(self.html)
 
     def write(
-        self, document: object, reports: Sequence[BenchmarkReport], frames: Sequence[pl.DataFrame]
+        self,
+        document: object,
+        reports: Sequence[RoutedReport],
+        frames: Sequence[pl.DataFrame],
+        *,
+        page: Callable[[], str],
     ) -> list[Path]:
         """Write the files.
 
         Args:
             document: The results as JSON data.
-            reports: The benchmarks.
+            reports: The benchmarks or evaluations.
             frames: The log that each of them measured on.
+            page: Makes the page.
 
         Returns:
             What was written.
         """
-        from fusion_integrations.evaluation import export_llmrouterbench, export_routerarena, render_page
+        from fusion_integrations.evaluation import export_llmrouterbench, export_routerarena
 
         written = []
         if self.out is not None:
-            written.append(write_file(self.out, json.dumps(document, indent=1, allow_nan=False) + "\n"))
+            written.append(_write_file(self.out, json.dumps(document, indent=1, allow_nan=False) + "\n"))
         if self.html is not None:
-            written.append(write_file(self.html, render_page(reports)))
+            written.append(_write_file(self.html, page()))
         for report, frame in zip(reports, frames, strict=True):
             if self.routerarena is not None:
                 written += export_routerarena(report, frame, self.routerarena)
@@ -99,7 +103,7 @@ class BenchmarkFiles:
         return written
 
 
-def check_page(file: Path) -> None:
+def _check_page(file: Path) -> None:
     """Make sure that a page can be made before the work for it begins.
 
     Args:
@@ -115,7 +119,7 @@ def check_page(file: Path) -> None:
     _check_file(file)
 
 
-def write_file(file: Path, text: str) -> Path:
+def _write_file(file: Path, text: str) -> Path:
     """Write a text.
 
     Args:

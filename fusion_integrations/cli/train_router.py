@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusion_integrations.cli.choices import EmbedderName, HeadName
+from fusion_integrations.cli.choices import EmbedderName, HeadName, LabelOption
 from fusion_integrations.cli.terminal import (
     DebugOption,
     JsonOption,
@@ -63,13 +63,7 @@ def train_router(
     *,
     out: Annotated[Path, typer.Option(help="Folder to save the router to.")],
     head: Annotated[HeadName, typer.Option(help="What learns to predict the scores.")] = HeadName.STACK,
-    label: Annotated[
-        str,
-        typer.Option(
-            help="The score to learn: performance, judge_score or feedback; or shares of several, such as "
-            "performance=0.7,judge_score=0.3."
-        ),
-    ] = "performance",
+    label: LabelOption = "performance",
     embedder: Annotated[EmbedderName, typer.Option(help="What turns queries into vectors.")] = "minilm",
     candidates: _Candidates = None,
     candidate: _CandidateIds = None,

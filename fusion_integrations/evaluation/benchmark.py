@@ -15,6 +15,7 @@ from fusion_integrations.evaluation.benchmark_rows import Scoreboard
 from fusion_integrations.evaluation.cross_validation import Answers, route_by_others
 from fusion_integrations.evaluation.splitting import Protocol
 from fusion_integrations.protocols import Embedder
+from fusion_integrations.query_level.labels import AnyLabel, label_name
 from fusion_integrations.query_level.router_dataset import RouterDataset
 
 __all__ = ["benchmark_routers"]
@@ -29,6 +30,7 @@ def benchmark_routers(
     train: pl.DataFrame | None = None,
     protocol: Protocol = "folds",
     answers: Answers = 1.0,
+    label: AnyLabel = "performance",
     n_folds: int = 5,
     level: float = 0.95,
     n_threads: int = 2,
@@ -50,6 +52,7 @@ def benchmark_routers(
         train: A log to learn from instead of the other parts of `frame`.
         protocol: How to split `frame`; see `split_queries`. Not read if `train` is given.
         answers: Which training answers the routers see; see `hide_answers`. The baselines see all.
+        label: The score that routers learn, and that counts as performance.
         n_folds: Number of folds of the protocol `"folds"`.
         level: Coverage of the intervals.
         n_threads: CPU threads of training.
@@ -65,11 +68,12 @@ def benchmark_routers(
         NotEnoughLogsError: If there are too few queries, tasks or common candidates.
 
     Source:
-        The scenarios of FusionFactory (arXiv 2507.10540), section 4.2 and Table 4.
+        The scenarios of FusionFactory (arXiv 2507.10540), section 4.2 and Table 4; its fourth is the label
+        `"judge_score"`.
     """
     if not heads:
         raise InvalidPolicyError("A benchmark needs at least one head.")
-    arena = prepare_arena(frame, train, protocol=protocol, n_folds=n_folds, seed=seed)
+    arena = prepare_arena(frame, train, label=label, protocol=protocol, n_folds=n_folds, seed=seed)
     routed = {}
     for head in heads:
         on_head(head)
@@ -81,6 +85,7 @@ def benchmark_routers(
             embedder=embedder,
             policies=arena.policies,
             answers=answers,
+            label=label,
             n_threads=n_threads,
             seed=seed,
         )
@@ -91,18 +96,18 @@ def benchmark_routers(
     )
     shown = outcomes.select(measured)
     ids = [candidate.id for candidate in shown.candidates]
-    n_routed = int(np.any([test for _, test in arena.parts], axis=0).sum())
     return BenchmarkReport(
         name=name,
         split=arena.split,
         answers="one a query" if answers == "one" else f"{answers:.0%}",
+        label=label_name(label),
         candidates=dict(zip(ids, map(float, shown.performance.mean(axis=0)), strict=True)),
         candidate_costs=_mean_costs(shown),
         candidate_tasks=_means_by_task(shown),
         tasks=dict(sorted(Counter(task for task in shown.tasks if task).items())),
         n_queries=len(shown),
         n_groups=len(np.unique(arena.groups[measured])),
-        n_left_out=n_routed - len(shown),
+        n_left_out=int(np.any([test for _, test in arena.parts], axis=0).sum()) - len(shown),
         is_estimated=is_estimated,
         level=level,
         policies={key: policy.to_json() for key, policy in arena.policies.items()},

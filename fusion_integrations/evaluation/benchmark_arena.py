@@ -15,9 +15,11 @@ from fusion_integrations.evaluation.replay import MIN_COMPLETE
 from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queries
 from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.protocols import FloatArray
+from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.off_policy import doubly_robust
 from fusion_integrations.query_level.policy import POLICY_PRESETS, RoutingPolicy
 from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.unanswered import chances_by_kind, kinds_by_task
 
 __all__ = ["Arena", "measurable", "prepare_arena"]
 
@@ -44,13 +46,20 @@ class Arena:
 
 
 def prepare_arena(
-    frame: pl.DataFrame, train: pl.DataFrame | None, *, protocol: Protocol, n_folds: int, seed: int
+    frame: pl.DataFrame,
+    train: pl.DataFrame | None,
+    *,
+    label: AnyLabel = "performance",
+    protocol: Protocol,
+    n_folds: int,
+    seed: int,
 ) -> Arena:
     """Pivot the logs and split their queries.
 
     Args:
         frame: The log to measure on, in `LOG_SCHEMA`.
         train: A log to learn from instead; its near-duplicates of measured queries are left out.
+        label: The score that counts as performance.
         protocol: How to split `frame` if there is no `train`; see `split_queries`.
         n_folds: Number of folds of the protocol `"folds"`.
         seed: Seed of the folds.
@@ -62,7 +71,7 @@ def prepare_arena(
         NotEnoughLogsError: If the logs have too few queries, tasks or common candidates.
     """
     logs = frame if train is None else _joined(frame, train)
-    dataset = RouterDataset.from_logs(logs)
+    dataset = RouterDataset.from_logs(logs, label=label)
     keys = [duplicate_key(text) for text in dataset.texts]
     groups = np.array(keys, dtype=np.str_)
     if train is None:
@@ -116,8 +125,10 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
     means = training_means(part.cost_usd, propensity=part.propensity)
     mean_cost = np.broadcast_to(means, part.cost_usd.shape).astype(np.float32)
     performance, cost_usd = dataset.performance.copy(), dataset.cost_usd.copy()
-    performance[routed] = doubly_robust(part.performance, predicted[routed], part.propensity)
-    cost_usd[routed] = doubly_robust(part.cost_usd, mean_cost, part.propensity)
+    tasks = kinds_by_task(part.tasks)
+    chances = part.propensity if tasks is None else chances_by_kind(part.performance, part.propensity, tasks)
+    performance[routed] = doubly_robust(part.performance, predicted[routed], chances)
+    cost_usd[routed] = doubly_robust(part.cost_usd, mean_cost, chances)
     return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
 
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
 from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, BenchmarkRow, HeadDetails
-from fusion_integrations.evaluation.page_blocks import cost_block, gain_block, task_block, verdict_text
-from fusion_integrations.evaluation.page_explorer import query_explorer
-from fusion_integrations.evaluation.page_figures import calibration_figure
-from fusion_integrations.evaluation.page_html import Html, column_table, element, joined, table
-from fusion_integrations.evaluation.page_layout import (
-    PagePart,
-    figure_block,
-    head_choice,
-    render_parts,
-    sentences,
+from fusion_integrations.evaluation.page_blocks import (
+    calibration_block,
+    cost_block,
+    gain_block,
+    pairs_block,
+    task_block,
+    verdict_text,
 )
+from fusion_integrations.evaluation.page_explorer import query_explorer
+from fusion_integrations.evaluation.page_html import Html, column_table, element, joined, table
+from fusion_integrations.evaluation.page_layout import PagePart, head_choice, render_parts, sentences
 from fusion_integrations.evaluation.reliability import calibration_error
 from fusion_integrations.evaluation.table_parts import cost_text
 
@@ -58,7 +58,7 @@ def _part(report: BenchmarkReport) -> PagePart:
             _tasks(report),
             element("h3", "Do the predictions hold?"),
             _calibration(report),
-            _pairs(report),
+            pairs_block(_details(report)),
             element("h3", "Which LLMs answer"),
             _candidates(report),
             element("h3", "Single queries"),
@@ -97,6 +97,7 @@ def _facts(report: BenchmarkReport) -> list[str]:
     return [
         f"{groups}, {len(report.candidates)} LLMs, {len(report.tasks)} tasks.{left_out}",
         f"How queries were kept apart: {report.split}. {learned}",
+        *([] if report.label == "performance" else [f"What counts as performance is {report.label}."]),
         outcomes,
         intervals,
         baselines,
@@ -213,32 +214,8 @@ def _tasks(report: BenchmarkReport) -> Html:
 
 def _calibration(report: BenchmarkReport) -> Html:
     details = _details(report)
-    errors = {name: calibration_error(head.reliability) for name, head in details.items()}
-    bins = [
-        (
-            name,
-            f"{each.predicted:.3f}",
-            f"{each.observed.mean:.3f}",
-            f"{each.observed.low:.3f}",
-            f"{each.observed.high:.3f}",
-            str(each.n),
-        )
-        for name, head in details.items()
-        for each in head.reliability
-    ]
-    words = "; ".join(f"{name} {error:.3f}" for name, error in errors.items())
     return joined(
-        figure_block(
-            "Predictions of performance in ten bins of equally many; on the dashed line they mean what they "
-            "say. Intervals cover 95% and resample queries.",
-            calibration_figure(
-                {name: head.reliability for name, head in details.items()}, heads=list(details)
-            ),
-            label=f"Predicted against observed performance. Expected calibration error: {words}.",
-            numbers=table(
-                "Calibration", ("Head", "Predicted", "Observed", "Low", "High", "Predictions"), bins
-            ),
-        ),
+        calibration_block(details),
         table(
             "The heads behind the routers",
             (
@@ -254,7 +231,7 @@ def _calibration(report: BenchmarkReport) -> Html:
                     name,
                     str(head.unbounded.gain),
                     f"{head.mse:.4f}",
-                    f"{errors[name]:.3f}",
+                    f"{calibration_error(head.reliability):.3f}",
                     str(head.n_members),
                     f"{head.train_seconds:.0f}",
                 )
@@ -265,32 +242,6 @@ def _calibration(report: BenchmarkReport) -> Html:
             [
                 "Without margin the best prediction is always taken, however unsure.",
                 "Members: how many learners of a head vote; heads that are slow to train have fewer.",
-            ]
-        ),
-    )
-
-
-def _pairs(report: BenchmarkReport) -> Html:
-    rows = [
-        (name, family, pair.strong, f"{pair.apgr:.3f}", f"{pair.cpt_50:.0%}", f"{pair.cpt_80:.0%}")
-        for name, head in _details(report).items()
-        for family, pair in head.pairs.items()
-    ]
-    if not rows:
-        return Html()
-    return joined(
-        element("h3", "Which queries need the stronger model"),
-        table(
-            "Model pair",
-            ("Head", "Tasks", "Stronger model", "APGR", "CPT50", "CPT80"),
-            rows,
-            n_text_columns=3,
-        ),
-        sentences(
-            [
-                "APGR: share of the gap between both recovered, over all shares of calls.",
-                "Random routing has an APGR of 0.5.",
-                "CPT50 and CPT80: share of calls to the stronger one that recovers 50% and 80% of the gap.",
             ]
         ),
     )

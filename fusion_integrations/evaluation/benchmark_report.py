@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusion_integrations.evaluation.cost_quality import CostQuality
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 from fusion_integrations.evaluation.router_details import RouterDetails
 from fusion_integrations.evaluation.verdict import Verdict, verdict_of
 from fusion_integrations.statistics import Interval
 
-__all__ = ["BenchmarkReport", "BenchmarkRow", "CostQuality", "HeadDetails", "QueryOutcome", "ScenarioOutcome"]
+__all__ = ["BenchmarkReport", "BenchmarkRow", "CostQuality", "HeadDetails", "ScenarioOutcome"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,29 +98,6 @@ class BenchmarkRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryOutcome:
-    """One query, for a reader who wants to see.
-
-    Attributes:
-        query_id: Its id.
-        text: Its beginning.
-        task: Its task, if known.
-        performance: Performance by candidate; only what is known.
-        chosen: Chosen candidate by head.
-    """
-
-    query_id: str
-    text: str
-    task: str | None
-    performance: Mapping[str, float]
-    chosen: Mapping[str, str]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the query as JSON data."""
-        return {**vars(self), "performance": dict(self.performance), "chosen": dict(self.chosen)}
-
-
-@dataclass(frozen=True, kw_only=True)
 class BenchmarkReport:
     """Heads and baselines on the queries of one log.
 
@@ -127,6 +105,7 @@ class BenchmarkReport:
         name: Of the log.
         split: How queries were kept apart, in words.
         answers: Which training answers the heads saw, in words.
+        label: The score that counts as performance.
         candidates: Mean performance by candidate id.
         candidate_costs: Mean USD a call by candidate id; None where unknown.
         candidate_tasks: Mean performance by candidate id and task.
@@ -145,6 +124,7 @@ class BenchmarkReport:
     name: str
     split: str
     answers: str
+    label: str
     candidates: Mapping[str, float]
     candidate_costs: Mapping[str, float | None]
     candidate_tasks: Mapping[str, Mapping[str, float]]
@@ -157,6 +137,11 @@ class BenchmarkReport:
     policies: Mapping[str, Mapping[str, Any]]
     rows: tuple[BenchmarkRow, ...]
     queries: tuple[QueryOutcome, ...]
+
+    @property
+    def routers(self) -> tuple[str, ...]:
+        """Names of the heads."""
+        return tuple(row.strategy for row in self.rows if row.head is not None)
 
     def verdict(self, row: BenchmarkRow) -> Verdict:
         """Say how a row's performance compares with Best Single, no more than its interval allows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,26 +11,29 @@ import numpy.typing as npt
 from fusion_integrations.evaluation.baselines import (
     BEST_PER_TASK,
     BEST_SINGLE,
+    Matrix,
     Selection,
     best_per_task,
     best_single,
     oracle,
     random_baseline,
     select_columns,
+    training_means,
 )
 from fusion_integrations.evaluation.benchmark_arena import Arena
 from fusion_integrations.evaluation.benchmark_report import (
     BenchmarkRow,
     HeadDetails,
-    QueryOutcome,
     ScenarioOutcome,
 )
 from fusion_integrations.evaluation.cross_validation import RoutedQueries
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome, query_outcomes
 from fusion_integrations.evaluation.router_details import describe_router
 from fusion_integrations.evaluation.splitting import Mask
 from fusion_integrations.evaluation.strategies import dataset_rewards
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.unanswered import complete_columns, kinds_by_task
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["Scoreboard"]
@@ -77,31 +80,16 @@ class Scoreboard:
         self, routed: Mapping[str, RoutedQueries], *, n_shown: int | None
     ) -> list[QueryOutcome]:
         """Pick queries to show: those where a head's choice changed most, then others at random."""
-        logged, ids = self.arena.dataset, [c.id for c in self.arena.dataset.candidates]
-        reached = self.outcomes.performance
         best = self._baselines(next(iter(self.arena.policies.values())))[BEST_SINGLE].weights.argmax(axis=1)
-        rows = np.arange(len(logged))
-        first = next(iter(next(iter(routed.values())).chosen))
-        changes = [
-            np.abs(reached[rows, np.maximum(found.chosen[first], 0)] - reached[rows, best])
-            for found in routed.values()
-        ]
-        order = np.random.default_rng(self.seed).permutation(len(logged))
-        order = order[np.argsort(-np.max(changes, axis=0)[order], kind="stable")]
-        return [
-            QueryOutcome(
-                query_id=logged.query_ids[row],
-                text=logged.texts[row],
-                task=logged.tasks[row],
-                performance={
-                    ids[column]: float(value)
-                    for column, value in enumerate(logged.performance[row])
-                    if not np.isnan(value)
-                },
-                chosen={head: ids[found.chosen[first][row]] for head, found in routed.items()},
-            )
-            for row in order[self.measured[order]][:n_shown]
-        ]
+        first = next(iter(self.arena.policies))
+        return query_outcomes(
+            self.arena.dataset.select(self.measured),
+            {head: found.chosen[first][self.measured] for head, found in routed.items()},
+            reached=self.outcomes.performance[self.measured],
+            best_single=best[self.measured],
+            n_shown=n_shown,
+            seed=self.seed,
+        )
 
     @property
     def _k(self) -> int:
@@ -110,11 +98,11 @@ class Scoreboard:
     def _baselines(self, policy: RoutingPolicy) -> dict[str, Selection]:
         """Choose Best Single and Best per Task on each part's training queries; n queries each."""
         logged, n = self.arena.dataset, len(self.arena.dataset)
-        train_rewards, rewards = dataset_rewards(logged, policy), dataset_rewards(self.outcomes, policy)
+        rewards = dataset_rewards(self.outcomes, policy)
         single, per_task = np.zeros((n, self._k)), np.zeros((n, self._k))
         tasks = np.array(logged.tasks, dtype=np.object_)
         for train, test in self.arena.parts:
-            known, propensity = train_rewards[train], logged.propensity[train]
+            known, propensity = _training_rewards(logged.select(train), policy)
             single[test] = best_single(known, propensity=propensity, n_queries=int(test.sum())).weights
             per_task[test] = best_per_task(
                 tasks[test].tolist(),
@@ -196,3 +184,16 @@ class Scoreboard:
             n_members=routed.n_members,
             **vars(details),
         )
+
+
+def _training_rewards(train: RouterDataset, policy: RoutingPolicy) -> tuple[Matrix, Matrix]:
+    """Give (m, k) rewards and propensities; what a candidate left out with its task is assumed."""
+    tasks = kinds_by_task(train.tasks)
+    if tasks is None:
+        return dataset_rewards(train, policy), train.propensity
+    performance, propensity = complete_columns(train.performance, train.propensity, tasks)
+    means = training_means(train.cost_usd, propensity=train.propensity)
+    is_assumed = np.isnan(train.performance) & ~np.isnan(performance)
+    cost_usd = np.where(is_assumed & np.isnan(train.cost_usd), means, train.cost_usd).astype(np.float32)
+    completed = replace(train, performance=performance, cost_usd=cost_usd)
+    return dataset_rewards(completed, policy), propensity

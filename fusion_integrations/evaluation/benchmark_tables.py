@@ -15,9 +15,11 @@ from fusion_integrations.evaluation.detail_tables import (
     pairs_table,
 )
 from fusion_integrations.evaluation.reliability import calibration_error
-from fusion_integrations.evaluation.table_parts import add_caption_line, make_table
+from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
 
 __all__ = ["render_benchmark"]
+
+_MOST_TASKS = 20  # a longer table is for the page
 
 _VERDICTS = {"better": "better", "worse": "worse", "not distinguishable": "-", "too few queries": "too few"}
 
@@ -29,13 +31,14 @@ def render_benchmark(reports: Sequence[BenchmarkReport]) -> list[Table]:
         reports: One a log.
 
     Returns:
-        One table of all logs, one of the heads behind it, then one of the scenarios a log with costs, and one
-        of the model pairs a log of two models.
+        One table of all logs, one of the heads behind it, then one of the scenarios a log with costs, one of
+        the tasks a log of up to 20, and one of the model pairs a log of two models.
     """
     return [
         _summary(reports),
         _heads(reports),
         *(_scenarios(report) for report in reports if len(report.policies) > 1),
+        *(_tasks(report) for report in reports if 1 < len(report.tasks) <= _MOST_TASKS),
         *(_pairs(report) for report in reports if any(row.head and row.head.pairs for row in report.rows)),
     ]
 
@@ -102,36 +105,63 @@ def _heads(reports: Sequence[BenchmarkReport]) -> Table:
 def _facts(report: BenchmarkReport) -> str:
     outcomes = "doubly robust estimates" if report.is_estimated else "looked up"
     return (
-        f"{report.name}: {report.split}; routers learned from {report.answers} of the answers; outcomes are "
-        f"{outcomes}; {report.n_left_out} queries left out; {report.level:.0%} intervals, paired by query."
+        f"{report.name}: {_what_counts(report)}{report.split}; routers learned from {report.answers} of the "
+        f"answers; outcomes are {outcomes}; {report.n_left_out} queries left out; {report.level:.0%} "
+        "intervals, paired by query."
     )
 
 
+def _what_counts(report: BenchmarkReport) -> str:
+    return "" if report.label == "performance" else f"performance is {report.label}; "
+
+
 def _scenarios(report: BenchmarkReport) -> Table:
-    weighing = list(report.policies)[1:]
+    """Lay the scenarios out one after the other, as the paper's Table 4 does side by side."""
     table = make_table(
         f"{report.name}: what performance costs",
         text_columns=("strategy",),
         number_columns=(
-            *(f"{name}:\nreward, gain over Best Single" for name in weighing),
+            "performance",
+            "USD per\n1000 calls",
+            "reward",
+            "gain over Best Single",
             "AIQ",
             "cost at\nBest Single",
         ),
     )
-    for row in report.rows:
-        table.add_row(
-            Text(row.strategy),
-            *(
-                Text(f"{row.scenarios[name].reward:.3f}  {row.scenarios[name].gain}", justify="right")
-                for name in weighing
-            ),
-            *cost_quality_cells(row.head.cost_quality if row.head else None),
-        )
-    weights = ", ".join(f"{name} {report.policies[name]['cost_weight']:g}" for name in weighing)
-    add_caption_line(
-        table,
-        f"Cost weights: {weights}. {COST_QUALITY_CAPTION}",
+    first = next(iter(report.policies))
+    for name, policy in report.policies.items():
+        table.add_row(Text(f"{name} (cost weight {policy['cost_weight']:g})", "bold"))
+        for row in report.rows:
+            outcome = row.scenarios[name]
+            # What a head offers at every cost weight is no matter of the scenario: said once.
+            curve = row.head.cost_quality if row.head and name == first else None
+            table.add_row(
+                Text(f"  {row.strategy}"),
+                f"{outcome.performance:.3f}",
+                cost_text(outcome.cost_usd),
+                f"{outcome.reward:.3f}",
+                "" if row.strategy == BEST_SINGLE else Text(str(outcome.gain)),
+                *cost_quality_cells(curve),
+                end_section=row is report.rows[-1],
+            )
+    add_caption_line(table, COST_QUALITY_CAPTION)
+    return table
+
+
+def _tasks(report: BenchmarkReport) -> Table:
+    heads = [row for row in report.rows if row.head is not None]
+    best = max(heads, key=lambda row: row.first.performance)
+    shown = [row for row in report.rows if row.head is None] + [best]
+    table = make_table(
+        f"{report.name}: performance by task",
+        text_columns=("task",),
+        number_columns=("queries", *(row.strategy for row in shown)),
     )
+    for task, n_queries in report.tasks.items():
+        table.add_row(Text(task), str(n_queries), *(f"{row.per_task[task]:.3f}" for row in shown))
+    if len(heads) > 1:
+        add_caption_line(table, f"Of the heads, {best.strategy}, which is the best over all.")
     return table
 
 

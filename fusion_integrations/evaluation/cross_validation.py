@@ -15,6 +15,7 @@ from fusion_integrations.evaluation.splitting import Mask, hide_answers
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.decision import DecisionBasis, choose
 from fusion_integrations.query_level.heads import named_head
+from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
@@ -69,6 +70,7 @@ def route_by_others(
     embedder: Embedder,
     policies: dict[str, RoutingPolicy],
     answers: Answers = 1.0,
+    label: AnyLabel = "performance",
     n_threads: int = 2,
     seed: int = 0,
 ) -> RoutedQueries:
@@ -84,6 +86,7 @@ def route_by_others(
         embedder: The routers' embedder.
         policies: What to decide by, by name.
         answers: Which of the training answers the routers may learn from; see `hide_answers`.
+        label: The score to learn.
         n_threads: CPU threads of training.
         seed: Seed of training and hiding.
 
@@ -96,7 +99,7 @@ def route_by_others(
     switched = np.zeros(n, dtype=np.bool_)
     curve = np.full((len(CURVE_WEIGHTS), n), -1, dtype=np.intp)
     kept = hide_answers(~np.isnan(dataset.performance), share=answers, seed=seed)
-    arguments = RouterTrainingArguments(head=named_head(head), n_threads=n_threads, seed=seed)
+    arguments = RouterTrainingArguments(head=named_head(head), label=label, n_threads=n_threads, seed=seed)
     if head in _SLOW_HEADS:
         arguments = replace(arguments, n_members=3, n_calibration_folds=2)
     seconds = 0.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
@@ -20,6 +21,7 @@ from fusion_integrations.query_level.off_policy import doubly_robust, importance
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
+from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets, kinds_of_queries
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
 
 __all__ = ["Estimation", "OutcomeModel", "describe_estimation", "fit_outcome_model"]
@@ -59,12 +61,14 @@ class OutcomeModel:
         members: Heads, each trained without another part of the queries.
         usage: Predicts cost.
         embedder: Turns texts into vectors.
+        seed: Seed of the clusters of queries whose tasks are unknown.
     """
 
     train: RouterDataset
     members: tuple[FittedHead, ...]
     usage: UsageModel
     embedder: Embedder
+    seed: int
 
     def estimate(self, logged: RouterDataset) -> RouterDataset:
         """Estimate what every candidate reaches on other queries.
@@ -78,7 +82,8 @@ class OutcomeModel:
         """
         features = router_features(logged.texts, embedder=self.embedder)
         performance = np.mean([member.predict(features) for member in self.members], axis=0)
-        return _estimated(logged, performance, self.usage.predict(logged.texts, features).cost_usd)
+        cost_usd = self.usage.predict(logged.texts, features).cost_usd
+        return _estimated(logged, performance, cost_usd, kinds=_kinds(logged, features, seed=self.seed))
 
 
 def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: int, seed: int) -> OutcomeModel:
@@ -118,17 +123,18 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
         seed=seed,
     )
     folds = grouped_folds(groups, n_folds=min(_N_FOLDS, len(set(groups))), seed=seed)
-    members = fit_members(_HEAD, inputs, folds)
+    kinds = _kinds(train, features, seed=seed)
+    members = fit_members(_HEAD, fill_targets(inputs, kinds), folds)
     unseen = np.empty_like(train.performance)
     for fold, member in enumerate(members):
         unseen[folds == fold] = member.predict(features[folds == fold])
     usage = fit_usage(
         train, features, n_embedding=embedder.identity.dimensions, n_threads=n_threads, seed=seed
     )
-    filled = _estimated(train, unseen, usage.predict(train.texts, features).cost_usd)
+    filled = _estimated(train, unseen, usage.predict(train.texts, features).cost_usd, kinds=kinds)
     # Every cell has a value now, which stands for itself.
     filled = replace(filled, propensity=np.ones_like(train.propensity))
-    return OutcomeModel(train=filled, members=members, usage=usage, embedder=embedder)
+    return OutcomeModel(train=filled, members=members, usage=usage, embedder=embedder, seed=seed)
 
 
 def describe_estimation(frame: pl.DataFrame, logged: RouterDataset) -> Estimation:
@@ -159,10 +165,17 @@ def describe_estimation(frame: pl.DataFrame, logged: RouterDataset) -> Estimatio
     )
 
 
-def _estimated(logged: RouterDataset, performance: FloatArray, cost_usd: FloatArray) -> RouterDataset:
+def _kinds(dataset: RouterDataset, features: FloatArray, *, seed: int) -> npt.NDArray[np.intp]:
+    return kinds_of_queries(dataset.performance, tasks=dataset.tasks, features=features, seed=seed)
+
+
+def _estimated(
+    logged: RouterDataset, performance: FloatArray, cost_usd: FloatArray, *, kinds: npt.NDArray[np.intp]
+) -> RouterDataset:
     predicted = np.clip(performance, 0.0, 1.0).astype(np.float32)
+    chances = chances_by_kind(logged.performance, logged.propensity, kinds)
     return replace(
         logged,
-        performance=doubly_robust(logged.performance, predicted, logged.propensity),
-        cost_usd=doubly_robust(logged.cost_usd, cost_usd.astype(np.float32), logged.propensity),
+        performance=doubly_robust(logged.performance, predicted, chances),
+        cost_usd=doubly_robust(logged.cost_usd, cost_usd.astype(np.float32), chances),
     )

@@ -6,9 +6,18 @@ from collections.abc import Sequence
 
 from fusion_integrations.evaluation.baselines import BEST_PER_TASK, BEST_SINGLE
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow
-from fusion_integrations.evaluation.page_blocks import cost_block, gain_block, task_block, verdict_text
+from fusion_integrations.evaluation.page_blocks import (
+    calibration_block,
+    cost_block,
+    gain_block,
+    pairs_block,
+    task_block,
+    verdict_text,
+)
+from fusion_integrations.evaluation.page_explorer import query_explorer
 from fusion_integrations.evaluation.page_html import Html, column_table, element, joined, table
 from fusion_integrations.evaluation.page_layout import PagePart, head_choice, render_parts, sentences
+from fusion_integrations.evaluation.reliability import calibration_error
 from fusion_integrations.evaluation.report import reward_text, verdict_lines
 from fusion_integrations.evaluation.table_parts import cost_text
 
@@ -16,18 +25,43 @@ __all__ = ["render_evaluation_page"]
 
 
 def render_evaluation_page(report: EvaluationReport) -> str:
-    """Make one self-contained page of an evaluation; it holds no texts of queries.
+    """Make one self-contained page of an evaluation; the texts of its queries are in it.
 
     Args:
         report: The evaluation.
 
     Returns:
-        The HTML document, one part a policy; it needs no other file and no network.
+        The HTML document, one part a policy and one of what no policy changes; it needs no other file and no
+        network.
 
     Raises:
         MissingDependencyError: If Plotly is not installed.
     """
-    return render_parts("Router evaluation", [_part(report, policy) for policy in report.policies])
+    parts = [_part(report, policy) for policy in report.policies]
+    return render_parts("Router evaluation", [*parts, _predictions(report)])
+
+
+def _predictions(report: EvaluationReport) -> PagePart:
+    errors = {name: calibration_error(router.reliability) for name, router in report.details.items()}
+    policy = next(iter(report.policies))
+    return PagePart(
+        title="Predictions and single queries",
+        summary="calibration error " + ", ".join(f"{name} {error:.3f}" for name, error in errors.items()),
+        content=joined(
+            head_choice(list(errors), [-error for error in errors.values()]),
+            element("h3", "Do the predictions hold?"),
+            calibration_block(report.details),
+            pairs_block(report.details),
+            element("h3", "Single queries"),
+            sentences(
+                [
+                    f"What routers chose under the policy {policy}.",
+                    "Queries where a choice changes most come first, then others at random.",
+                ]
+            ),
+            query_explorer(report.queries, candidates=report.candidates),
+        ),
+    )
 
 
 def _part(report: EvaluationReport, policy: str) -> PagePart:
@@ -52,7 +86,7 @@ def _part(report: EvaluationReport, policy: str) -> PagePart:
                 heads=names,
             ),
             element("h3", "What performance costs"),
-            _costs(rows, names),
+            _costs(report, rows, names),
             element("h3", "Performance by task"),
             _tasks(report, rows, names),
             element("h3", "Which LLMs answer"),
@@ -95,7 +129,7 @@ def _strategies(report: EvaluationReport, rows: Sequence[EvaluationRow]) -> Html
     return column_table("Strategies", columns)
 
 
-def _costs(rows: Sequence[EvaluationRow], routers: Sequence[str]) -> Html:
+def _costs(report: EvaluationReport, rows: Sequence[EvaluationRow], routers: Sequence[str]) -> Html:
     points = {row.strategy: (row.cost_usd, row.performance) for row in rows if row.cost_usd is not None}
     if not points:
         return element("p", "The logs have no costs.")
@@ -104,9 +138,10 @@ def _costs(rows: Sequence[EvaluationRow], routers: Sequence[str]) -> Html:
             "Routers": {name: point for name, point in points.items() if name in routers},
             "Baselines": {name: point for name, point in points.items() if name not in routers},
         },
-        curves={},
+        curves={name: each.cost_quality.points for name, each in report.details.items() if each.cost_quality},
         heads=routers,
-        caption="Up and to the left is better.",
+        caption="Up and to the left is better. The small points of a router are its choices at different "
+        "cost weights, its line is the hull over them: mixing two choices by chance reaches any point of it.",
     )
 
 

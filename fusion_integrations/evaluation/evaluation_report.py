@@ -8,6 +8,7 @@ from typing import Any
 
 from fusion_integrations.evaluation.drift import Drift
 from fusion_integrations.evaluation.estimation import Estimation
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 from fusion_integrations.evaluation.router_details import RouterDetails
 from fusion_integrations.evaluation.verdict import MIN_GROUPS, Verdict, verdict_of
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -163,6 +164,7 @@ class EvaluationReport(ReplayFacts):
     """Routers and baselines on the same held-out queries.
 
     Attributes:
+        name: Of the held-out logs.
         rows: One row a policy and strategy; a policy's rows stand together, baselines first.
         policies: The policies by name.
         cost_scale_usd: By policy, the USD a call that count as one full point of performance; None where
@@ -170,14 +172,22 @@ class EvaluationReport(ReplayFacts):
         level: Coverage of the intervals.
         details: By router, what is known of it beyond its rows.
         drift: Whether what training found still holds on these queries.
+        queries: Some of the queries, chosen for under the first policy.
     """
 
+    name: str
     rows: tuple[EvaluationRow, ...]
     policies: Mapping[str, RoutingPolicy]
     cost_scale_usd: Mapping[str, float | None]
     level: float
     details: Mapping[str, RouterDetails] = field(default_factory=dict)
     drift: Drift | None = None
+    queries: tuple[QueryOutcome, ...] = ()
+
+    @property
+    def routers(self) -> tuple[str, ...]:
+        """Names of the routers."""
+        return tuple(dict.fromkeys(row.strategy for row in self.rows if row.is_router))
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -200,8 +210,15 @@ class EvaluationReport(ReplayFacts):
         """Say how a row's reward compares with Best Single, no more than its interval allows."""
         return verdict_of(row.reward_gain, n_groups=self.n_groups)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON data; intervals and verdicts included."""
+    def to_json(self, *, with_queries: bool = False) -> dict[str, Any]:
+        """Return the report as JSON data; intervals and verdicts included.
+
+        Args:
+            with_queries: Whether to put query texts in; they may be private.
+
+        Returns:
+            The data.
+        """
         return asdict(self) | {
             "rows": [
                 {"policy": row.policy, "strategy": row.strategy}
@@ -213,6 +230,7 @@ class EvaluationReport(ReplayFacts):
             "estimation": None if self.estimation is None else self.estimation.to_json(),
             "details": {name: details.to_json() for name, details in self.details.items()},
             "drift": None if self.drift is None else self.drift.to_json(),
+            "queries": [query.to_json() for query in self.queries] if with_queries else [],
             "candidates": list(self.candidates),
             "trained_elsewhere": list(self.trained_elsewhere),
             "warnings": list(self.warnings),

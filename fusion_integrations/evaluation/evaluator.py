@@ -24,6 +24,7 @@ from fusion_integrations.evaluation.drift import (
     validated_gain,
 )
 from fusion_integrations.evaluation.evaluation_report import EvaluationReport, EvaluationRow
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome, query_outcomes
 from fusion_integrations.evaluation.replay import Replay, replay_facts, replay_logs
 from fusion_integrations.evaluation.router_details import RouterDetails, describe_router
 from fusion_integrations.evaluation.strategies import (
@@ -54,8 +55,10 @@ def evaluate_routers(
     policies: Mapping[str, RoutingPolicy] = POLICY_PRESETS,
     prices: PriceTable | None = None,
     label: AnyLabel = "performance",
+    name: str = "logs",
     level: float = 0.95,
     seed: int = 0,
+    n_shown: int | None = 200,
 ) -> EvaluationReport:
     """Compare routers with Random, Best Single, Best per Task and Oracle on held-out logs.
 
@@ -81,8 +84,10 @@ def evaluate_routers(
         policies: Policies by name.
         prices: Prices of the logged tokens, and what the routers are told. Default: costs as logged.
         label: Which score counts as performance.
+        name: Of the held-out logs, for the report.
         level: Coverage of the intervals, strictly between 0 and 1.
         seed: Seed of the bootstrap.
+        n_shown: How many queries the report holds, those that routing changes most first; None for all.
 
     Returns:
         The report: for each policy the baselines, then the routers in their order; then what is known of each
@@ -113,35 +118,36 @@ def evaluate_routers(
         estimate_by=first.embedder,
         seed=seed,
     )
-    predictions = {name: router.predict(replay.test.texts) for name, router in routers.items()}
+    predictions = {each: router.predict(replay.test.texts) for each, router in routers.items()}
     rows: list[EvaluationRow] = []
     scales: dict[str, float | None] = {}
     best_single: list[BestSingleDrift] = []
-    for name, asked in policies.items():
+    queries: list[QueryOutcome] = []
+    for policy_name, asked in policies.items():
         scale = first.basis.scale_for(asked)
-        scales[name] = scale if asked.cost_weight > 0 else None
+        scales[policy_name] = scale if asked.cost_weight > 0 else None
         policy = replace(asked, cost_scale_usd=scale)
         strategies = [
             *baseline_strategies(replay, policy),
             *_routed(routers, predictions, policy, replay=replay, prices=prices),
         ]
-        bench = _Bench(replay=replay, policy_name=name, policy=policy, level=level, seed=seed)
+        bench = _Bench(replay=replay, policy_name=policy_name, policy=policy, level=level, seed=seed)
         rows += bench.rows(strategies)
         best_single.append(bench.best_single(strategies))
+        queries = queries or bench.queries(strategies, n_shown=n_shown)
     facts = replay_facts(replay, label=label, routers=routers, train_frame=train_frame)
     return EvaluationReport(
+        name=name,
         rows=tuple(rows),
         policies=dict(policies),
         cost_scale_usd=scales,
         level=level,
-        details={
-            name: _details(router, predictions[name], replay=replay, prices=prices, seed=seed)
-            for name, router in routers.items()
-        },
+        details=_details(routers, predictions, replay=replay, prices=prices, seed=seed),
+        queries=tuple(queries),
         drift=Drift(
             routers=_router_drifts(rows, routers, policies, n_groups=facts.n_groups),
             best_single=tuple(best_single),
-            novel={name: _n_novel(prediction) for name, prediction in predictions.items()},
+            novel={each: _n_novel(prediction) for each, prediction in predictions.items()},
             n_queries=len(replay.test),
         ),
         **vars(facts),
@@ -174,6 +180,20 @@ class _Bench:
             name = strategy.selection.name
             found.append(EvaluationRow(policy=self.policy_name, strategy=name, **vars(outcome)))
         return found
+
+    def queries(self, strategies: Sequence[Strategy], *, n_shown: int | None) -> list[QueryOutcome]:
+        return query_outcomes(
+            self.replay.logged,
+            {
+                each.selection.name: each.selection.weights.argmax(axis=1)
+                for each in strategies
+                if each.switch_share is not None
+            },
+            reached=self.replay.test.performance,
+            best_single=_reference(strategies).weights.argmax(axis=1),
+            n_shown=n_shown,
+            seed=self.seed,
+        )
 
     def best_single(self, strategies: Sequence[Strategy]) -> BestSingleDrift:
         test = self.replay.test
@@ -239,6 +259,20 @@ def _n_novel(prediction: Prediction) -> int | None:
 
 
 def _details(
+    routers: Mapping[str, RouterModel],
+    predictions: Mapping[str, Prediction],
+    *,
+    replay: Replay,
+    prices: PriceTable | None,
+    seed: int,
+) -> dict[str, RouterDetails]:
+    return {
+        name: _details_of(router, predictions[name], replay=replay, prices=prices, seed=seed)
+        for name, router in routers.items()
+    }
+
+
+def _details_of(
     router: RouterModel, prediction: Prediction, *, replay: Replay, prices: PriceTable | None, seed: int
 ) -> RouterDetails:
     """Measure a router by performance alone and at every cost weight; columns are those of the replay."""

@@ -1,4 +1,4 @@
-"""Write benchmarks in the formats of RouterArena and LLMRouterBench, for comparison with other routers there.
+"""Write what routers chose in the formats of RouterArena and LLMRouterBench, to compare them there.
 
 What is unknown is left out or null, as each format allows; it is never 0.
 """
@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import polars as pl
 
 from fusion_integrations.errors import ArtifactWriteError, InvalidPolicyError, NotEnoughLogsError
-from fusion_integrations.evaluation.benchmark_report import BenchmarkReport, QueryOutcome
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 
-__all__ = ["export_llmrouterbench", "export_routerarena"]
+__all__ = ["RoutedReport", "export_llmrouterbench", "export_routerarena"]
 
 _SPLIT = "test"  # every exported query was kept from the router that routed it
 _Answers = Mapping[tuple[str, str], "_Answer"]
@@ -37,17 +37,46 @@ class _Answer:
     reference: str | None
 
 
-def export_routerarena(report: BenchmarkReport, frame: pl.DataFrame, folder: str | Path) -> list[Path]:
-    """Write RouterArena's configuration and prediction file of each head.
+class RoutedReport(Protocol):
+    """What exports read of a benchmark or an evaluation: a name, who chose among whom, and every choice."""
+
+    @property
+    def name(self) -> str:
+        """Of the log."""
+        ...
+
+    @property
+    def candidates(self) -> Collection[str]:
+        """Ids of the candidates."""
+        ...
+
+    @property
+    def routers(self) -> Sequence[str]:
+        """Names of those who chose."""
+        ...
+
+    @property
+    def n_queries(self) -> int:
+        """Number of queries."""
+        ...
+
+    @property
+    def queries(self) -> Sequence[QueryOutcome]:
+        """All of them, or some."""
+        ...
+
+
+def export_routerarena(report: RoutedReport, frame: pl.DataFrame, folder: str | Path) -> list[Path]:
+    """Write RouterArena's configuration and prediction file of each router.
 
     A submission needs logs of RouterArena's own queries, their global index as query id, and its model names.
     Answers that the logs do not hold are null; RouterArena's inference fills them in.
 
     Args:
-        report: A benchmark that holds all its queries (`n_shown=None`).
+        report: A benchmark or an evaluation that holds all its queries (`n_shown=None`).
         frame: The log it measured on, in `LOG_SCHEMA`.
         folder: Where to write `config/<router>.json` and `predictions/<router>.json`, as in RouterArena's
-            folder `router_inference`; the router is `<log>-<head>`.
+            folder `router_inference`; a router is `<log>-<name>`.
 
     Returns:
         The files.
@@ -62,11 +91,11 @@ def export_routerarena(report: BenchmarkReport, frame: pl.DataFrame, folder: str
     """
     queries, answers, texts = _queries(report), _answers(frame), _texts(frame)
     written = []
-    for head in _heads(report):
-        name = f"{report.name}-{head}"
+    for router in report.routers:
+        name = f"{report.name}-{router}"
         config = {"pipeline_params": {"router_name": name, "models": list(report.candidates)}}
         predictions = [
-            _prediction(query, chosen=query.chosen[head], text=texts[query.query_id], answers=answers)
+            _prediction(query, chosen=query.chosen[router], text=texts[query.query_id], answers=answers)
             for query in queries
         ]
         for kind, document in (("config", config), ("predictions", predictions)):
@@ -75,25 +104,25 @@ def export_routerarena(report: BenchmarkReport, frame: pl.DataFrame, folder: str
 
 
 def export_llmrouterbench(
-    report: BenchmarkReport, frame: pl.DataFrame, folder: str | Path, *, now: datetime
+    report: RoutedReport, frame: pl.DataFrame, folder: str | Path, *, now: datetime
 ) -> list[Path]:
-    """Write LLMRouterBench result files: one a task and candidate, and one a task and head.
+    """Write LLMRouterBench result files: one a task and candidate, and one a task and router.
 
     Args:
-        report: A benchmark that holds all its queries (`n_shown=None`).
+        report: A benchmark or an evaluation that holds all its queries (`n_shown=None`).
         frame: The log it measured on, in `LOG_SCHEMA`.
         folder: Where to write `<log>/<task>/test/<model>/<task>-test-<model>-<time>.json`; a `<log>`
-            folder is a results folder of LLMRouterBench. A head is the model `fusion-<head>`; queries without
-            a task form one of the log's name.
+            folder is a results folder of LLMRouterBench. A router is the model `fusion-<name>`; queries
+            without a task form one of the log's name.
         now: The time in the file names, by which LLMRouterBench finds the newest.
 
     Returns:
         The files.
 
     Raises:
-        NotEnoughLogsError: If the report holds only some of its queries, or a head chose answers that were
-            never scored.
-        InvalidPolicyError: If a candidate has the name of a head there.
+        NotEnoughLogsError: If the report holds only some of its queries, or a router chose answers that
+            were never scored.
+        InvalidPolicyError: If a candidate has the name of a router there.
         ArtifactWriteError: If a file cannot be written.
 
     Source:
@@ -103,11 +132,11 @@ def export_llmrouterbench(
     queries, answers, texts = _queries(report), _answers(frame), _texts(frame)
     ids = [query.query_id for query in queries]
     models = {candidate: dict.fromkeys(ids, candidate) for candidate in report.candidates}
-    for head in _heads(report):
-        if (name := f"fusion-{head}") in models:
-            raise InvalidPolicyError(f"'{name}' is a candidate and would be the name of a head. Rename it.")
-        models[name] = {query.query_id: query.chosen[head] for query in queries}
-        _check_scored(head, models[name], answers)
+    for router in report.routers:
+        if (name := f"fusion-{router}") in models:
+            raise InvalidPolicyError(f"'{name}' is a candidate and would be the name of a router. Rename it.")
+        models[name] = {query.query_id: query.chosen[router] for query in queries}
+        _check_scored(router, models[name], answers)
     written = []
     for task in sorted({query.task or report.name for query in queries}):
         of_task = [query.query_id for query in queries if (query.task or report.name) == task]
@@ -125,15 +154,11 @@ def export_llmrouterbench(
     return written
 
 
-def _heads(report: BenchmarkReport) -> list[str]:
-    return [row.strategy for row in report.rows if row.head is not None]
-
-
-def _queries(report: BenchmarkReport) -> Sequence[QueryOutcome]:
+def _queries(report: RoutedReport) -> Sequence[QueryOutcome]:
     if len(report.queries) < report.n_queries:
         message = (
             f"The report of '{report.name}' holds {len(report.queries)} of its {report.n_queries} queries. "
-            "Run the benchmark with n_shown=None to export it."
+            "Make it with n_shown=None to export it."
         )
         raise NotEnoughLogsError(message)
     return sorted(report.queries, key=lambda query: query.query_id)
@@ -186,11 +211,11 @@ def _generated(answer: _Answer) -> dict[str, Any] | None:
     }
 
 
-def _check_scored(head: str, chosen: Mapping[str, str], answers: _Answers) -> None:
+def _check_scored(router: str, chosen: Mapping[str, str], answers: _Answers) -> None:
     missing = sum(cell not in answers for cell in chosen.items())
     if missing:
         message = (
-            f"Head '{head}' chose {missing} of {len(chosen)} unscored answers; LLMRouterBench has "
+            f"'{router}' chose {missing} of {len(chosen)} unscored answers; LLMRouterBench has "
             "a score for each. Export from logs in which every LLM answered every query."
         )
         raise NotEnoughLogsError(message)

@@ -7,13 +7,27 @@ from collections.abc import Mapping, Sequence
 from fusion_integrations.evaluation.baselines import BEST_SINGLE
 from fusion_integrations.evaluation.cost_quality import quality_hull
 from fusion_integrations.evaluation.evaluation_report import Verdict
-from fusion_integrations.evaluation.page_figures import cost_figure, gain_figure, task_figure
-from fusion_integrations.evaluation.page_html import Html, element, table
-from fusion_integrations.evaluation.page_layout import figure_block
+from fusion_integrations.evaluation.page_figures import (
+    calibration_figure,
+    cost_figure,
+    gain_figure,
+    task_figure,
+)
+from fusion_integrations.evaluation.page_html import Html, element, joined, table
+from fusion_integrations.evaluation.page_layout import figure_block, sentences
+from fusion_integrations.evaluation.reliability import calibration_error
+from fusion_integrations.evaluation.router_details import RouterDetails
 from fusion_integrations.evaluation.table_parts import cost_text
 from fusion_integrations.statistics import Interval
 
-__all__ = ["cost_block", "gain_block", "task_block", "verdict_text"]
+__all__ = [
+    "calibration_block",
+    "cost_block",
+    "gain_block",
+    "pairs_block",
+    "task_block",
+    "verdict_text",
+]
 
 Point = tuple[float, float]
 
@@ -127,5 +141,70 @@ def task_block(
                 (task, str(n_queries), *(f"{values[task]:.3f}" for _, values in columns))
                 for task, n_queries in tasks.items()
             ],
+        ),
+    )
+
+
+def calibration_block(details: Mapping[str, RouterDetails]) -> Html:
+    """Show whether predictions mean what they say.
+
+    Args:
+        details: What is known of each head.
+
+    Returns:
+        The plot.
+    """
+    bins = [
+        (
+            name,
+            f"{each.predicted:.3f}",
+            f"{each.observed.mean:.3f}",
+            f"{each.observed.low:.3f}",
+            f"{each.observed.high:.3f}",
+            str(each.n),
+        )
+        for name, head in details.items()
+        for each in head.reliability
+    ]
+    words = "; ".join(f"{name} {calibration_error(head.reliability):.3f}" for name, head in details.items())
+    return figure_block(
+        "Predictions of performance in ten bins of equally many; on the dashed line they mean what they "
+        "say. Intervals cover 95% and resample queries.",
+        calibration_figure({name: head.reliability for name, head in details.items()}, heads=list(details)),
+        label=f"Predicted against observed performance. Expected calibration error: {words}.",
+        numbers=table("Calibration", ("Head", "Predicted", "Observed", "Low", "High", "Predictions"), bins),
+    )
+
+
+def pairs_block(details: Mapping[str, RouterDetails]) -> Html:
+    """Show RouteLLM's measures.
+
+    Args:
+        details: What is known of each head.
+
+    Returns:
+        The table with its heading; nothing unless there are two candidates.
+    """
+    rows = [
+        (name, family, pair.strong, f"{pair.apgr:.3f}", f"{pair.cpt_50:.0%}", f"{pair.cpt_80:.0%}")
+        for name, head in details.items()
+        for family, pair in head.pairs.items()
+    ]
+    if not rows:
+        return Html()
+    return joined(
+        element("h3", "Which queries need the stronger model"),
+        table(
+            "Model pair",
+            ("Head", "Tasks", "Stronger model", "APGR", "CPT50", "CPT80"),
+            rows,
+            n_text_columns=3,
+        ),
+        sentences(
+            [
+                "APGR: share of the gap between both recovered, over all shares of calls.",
+                "Random routing has an APGR of 0.5.",
+                "CPT50 and CPT80: share of calls to the stronger one that recovers 50% and 80% of the gap.",
+            ]
         ),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from fusion_integrations.evaluation.benchmark_report import QueryOutcome
 from fusion_integrations.evaluation.page_html import Html, element
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 
 __all__ = ["query_explorer"]
 

@@ -14,8 +14,8 @@ __all__ = ["read_score_table", "score_tables_in"]
 
 logger = logging.getLogger(__name__)
 
-# Column of the table -> column of the logs. The first four must be there, all others may be; of two that stand
-# for the same the later is read.
+# Column of the table -> column of the logs. The first four must be there, all others may be; of two that
+# stand for the same the later is read.
 _COLUMNS = {
     "query_id": "query_id",
     "query": "query_text",
@@ -129,7 +129,8 @@ def _columns(table: pl.DataFrame, *, path: str | Path) -> dict[str, pl.Series]:
             values = _cast(table[name], LOG_SCHEMA[target])
         except pl.exceptions.PolarsError as error:
             if name in _REQUIRED:
-                raise LogSchemaError(f"'{path}': '{name}' is of another type than expected: {error}") from error
+                message = f"'{path}': '{name}' is of another type than expected: {error}"
+                raise LogSchemaError(message) from error
             logger.warning("'%s': '%s' is of another type than expected and not read: %s", path, name, error)
             continue
         if target in found:

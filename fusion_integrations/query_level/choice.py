@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.basis import ADDED_MARGIN_Z, DecisionBasis
+from fusion_integrations.query_level.basis import UNVALIDATED_MARGIN_Z, DecisionBasis
 from fusion_integrations.query_level.eligibility import Exclusions, exclude_others_than, exclusions
 from fusion_integrations.query_level.exploration import epsilon_greedy, thompson
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -99,12 +99,7 @@ def choose(
     Source:
         Reward: FusionFactory (arXiv 2507.10540), section 4.2, alpha = 1 - cost_weight, beta = cost_weight.
     """
-    if policy.exploration != "none" and generators is None:
-        message = (
-            f"The policy explores ({policy.exploration}), which needs a random source: pass random=<seed or "
-            "numpy Generator>."
-        )
-        raise InvalidPolicyError(message)
+    _check_random_source(policy, generators)
     scale = basis.scale_for(policy)
     cost = prediction.cost_usd(prices)
     excluded = exclusions(prediction, policy, cost_usd=cost)
@@ -182,6 +177,15 @@ def reward(
     return weighed
 
 
+def _check_random_source(policy: RoutingPolicy, generators: Sequence[np.random.Generator] | None) -> None:
+    if policy.exploration != "none" and generators is None:
+        message = (
+            f"The policy explores ({policy.exploration}), which needs a random source: pass random=<seed or "
+            "numpy Generator>."
+        )
+        raise InvalidPolicyError(message)
+
+
 def _default(
     eligible: npt.NDArray[np.bool_],
     policy: RoutingPolicy,
@@ -207,12 +211,12 @@ def _default(
 def _margins(
     prediction: Prediction, policy: RoutingPolicy, *, basis: DecisionBasis
 ) -> npt.NDArray[np.float64]:
-    """Return the (k,) validated margin: no less than `ADDED_MARGIN_Z` for whom validation has not seen."""
+    """Return (k,) margins: as validated, no less than `UNVALIDATED_MARGIN_Z` for who came later."""
     margin = basis.margin_for(policy)
     margins = np.full(len(prediction.candidates), margin)
     if basis.added and policy.margin_z is None:
         is_added = [candidate.id in basis.added for candidate in prediction.candidates]
-        margins[is_added] = max(margin, ADDED_MARGIN_Z)
+        margins[is_added] = max(margin, UNVALIDATED_MARGIN_Z)
     return margins
 
 

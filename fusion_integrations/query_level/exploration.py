@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +36,15 @@ def generators_for(source: RandomSource, texts: Sequence[str]) -> list[np.random
         n generators.
 
     Raises:
-        InvalidPolicyError: If the seed is negative.
+        InvalidPolicyError: If the seed is no number of at least 0.
     """
     if isinstance(source, np.random.Generator):
         return [source] * len(texts)
-    if source < 0:
-        raise InvalidPolicyError(f"The seed of exploration must be at least 0, got {source}.")
+    if not isinstance(source, Integral) or source < 0:
+        message = f"The seed of exploration must be a whole number of at least 0, got {source!r}."
+        raise InvalidPolicyError(message)
     digests = (hashlib.sha256(text.encode(errors="backslashreplace")).digest() for text in texts)
-    return [np.random.default_rng([source, int.from_bytes(digest[:8], "big")]) for digest in digests]
+    return [np.random.default_rng([int(source), int.from_bytes(digest[:8], "big")]) for digest in digests]
 
 
 def epsilon_greedy(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads import HeadConfig, HeadInputs, head_config, predict_unseen
 from fusion_integrations.query_level.off_policy import doubly_robust
+from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["HeadTrial", "try_heads"]
@@ -43,6 +44,7 @@ def try_heads(
     inputs: HeadInputs,
     *,
     folds: npt.NDArray[np.int64],
+    kinds: npt.NDArray[np.intp],
     groups: Sequence[str],
     propensity: FloatArray,
 ) -> tuple[HeadConfig, list[HeadTrial]]:
@@ -52,6 +54,7 @@ def try_heads(
         names: Names of heads.
         inputs: What they learn from, n queries.
         folds: (n,) fold of each query, near-duplicates together.
+        kinds: (n,) kinds of query; see `fill_targets`.
         groups: n keys of near-duplicates.
         propensity: (n, k) probability with which each answer was logged, NaN if unknown.
 
@@ -59,9 +62,10 @@ def try_heads(
         The configuration of the winner, and every trial, best first. Ties go to the earlier head.
     """
     trials = []
+    filled, chances = fill_targets(inputs, kinds), chances_by_kind(inputs.targets, propensity, kinds)
     for name in names:
-        predicted = predict_unseen(head_config(name), inputs, folds)
-        trials.append(_trial(name, predicted, inputs, groups=groups, propensity=propensity))
+        predicted = predict_unseen(head_config(name), filled, folds)
+        trials.append(_trial(name, predicted, inputs, groups=groups, propensity=chances))
     ranked = sorted(trials, key=lambda trial: -trial.performance)
     return head_config(ranked[0].head), ranked
 

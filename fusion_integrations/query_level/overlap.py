@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +12,12 @@ import polars as pl
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.off_policy import effective_sample_size, importance_weights
 from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.unanswered import hardly_answered
 
 __all__ = ["Overlap", "measure_overlap"]
 
 _FEW_EFFECTIVE = 50  # weighted answers worth fewer than this say little of a mean
-_LARGE_TASK = 0.1  # share of the queries from which a task moves a mean
-_HARDLY = 0.25  # of the answers that a task would have by chance
+_LARGE = 0.1  # share of the queries from which tasks move a mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +30,8 @@ class Overlap:
         n_certain: Those answered by one candidate that a deterministic policy chose: nobody else could have.
         effective_answers: By candidate id, what its weighted answers are worth in equally weighted ones.
         n_answers: By candidate id, its answers.
-        avoided: By candidate id, the large tasks of which it answered a quarter of what chance would have, or
-            less: answers are then not missing at random, and its mean is that of the other tasks.
+        avoided: By candidate id, the tasks of which it answered a quarter of what chance would have, or less,
+            if these are a tenth of the queries: answers are then not missing at random.
     """
 
     n_queries: int
@@ -72,8 +71,9 @@ class Overlap:
                 "Weighted by how unlikely they were, the answers are worth few: " + ", ".join(weak) + "."
             )
         found += [
-            f"'{name}' hardly answered {tasks}: what it is worth there, and so its mean, is a guess from "
-            "other tasks. Let it answer some of those queries before relying on it."
+            f"'{name}' hardly answered {tasks}: what it is worth there, and so its mean, is assumed: from "
+            "other candidates there, and from how it compares with them elsewhere. Let it answer some of "
+            "those queries before relying on it."
             for name, tasks in self.avoided.items()
         ]
         return tuple(found)
@@ -117,14 +117,9 @@ def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset) -> Overlap:
 def _avoided(
     answered: npt.NDArray[np.bool_], *, ids: list[str], tasks: tuple[str | None, ...]
 ) -> dict[str, list[str]]:
-    names = np.array([task or "" for task in tasks], dtype=np.str_)
-    counts, n_answers = Counter(names.tolist()), answered.sum(axis=0)
-    found: dict[str, list[str]] = {}
-    for task in sorted(counts.keys() - {""}):
-        if counts[task] < _LARGE_TASK * len(names):
-            continue
-        by_chance = n_answers * (counts[task] / len(names))
-        seldom = answered[names == task].sum(axis=0) <= _HARDLY * by_chance
-        for column in np.flatnonzero(seldom & (by_chance >= MIN_ANSWERS)):
-            found.setdefault(ids[column], []).append(task)
-    return found
+    names, kinds = np.unique([task or "" for task in tasks], return_inverse=True)
+    seldom = hardly_answered(answered, kinds) & (names != "")[:, None]
+    shares = np.bincount(kinds) / len(kinds)
+    return {
+        ids[column]: names[seldom[:, column]].tolist() for column in np.flatnonzero(shares @ seldom >= _LARGE)
+    }

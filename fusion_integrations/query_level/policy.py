@@ -24,9 +24,9 @@ Exploration = Literal["none", "epsilon", "thompson"]
 
 
 def _check(name: str, value: float | None, *, low: float, high: float) -> None:
-    if value is None or low <= value <= high:  # NaN fails every comparison
+    if value is None or (isinstance(value, Real) and low <= value <= high):  # NaN fails every comparison
         return
-    raise InvalidPolicyError(f"RoutingPolicy.{name} must lie in [{low}, {high}], got {value}.")
+    raise InvalidPolicyError(f"RoutingPolicy.{name} must lie in [{low}, {high}], got {value!r}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +83,10 @@ class RoutingPolicy:
                 object.__setattr__(self, name, frozenset(names))
         for name in ("cost_weight", "max_loss", "epsilon"):
             _check(name, getattr(self, name), low=0.0, high=1.0)
-        for name in ("cost_scale_usd", "max_cost_usd", "max_latency_s"):
+        for name in ("max_cost_usd", "max_latency_s"):
             _check(name, getattr(self, name), low=0.0, high=math.inf)
-        if self.cost_scale_usd == 0:
-            raise InvalidPolicyError("RoutingPolicy.cost_scale_usd must be above 0: it divides costs.")
+        # It divides costs: by less, rewards would leave the range of float32.
+        _check("cost_scale_usd", self.cost_scale_usd, low=1e-12, high=math.inf)
         _check("min_performance", self.min_performance, low=0.0, high=1.0)
         _check("margin_z", self.margin_z, low=0.0, high=math.inf)
         if self.exploration not in get_args(Exploration):

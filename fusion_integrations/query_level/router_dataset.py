@@ -24,7 +24,7 @@ from fusion_integrations.errors import (
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel, label_name, label_values
-from fusion_integrations.types import ABANDONED, Candidate, PriceTable
+from fusion_integrations.types import ABANDONED, MAX_AMOUNT, Candidate, PriceTable
 
 __all__ = ["RouterDataset"]
 
@@ -97,8 +97,9 @@ class RouterDataset:
         Raises:
             InvalidPolicyError: If `candidates` is empty or repeats an id, or is not given and a candidate was
                 logged with several revisions.
-            LogSchemaError: If the frame lacks columns, a query has no text, or a value is impossible: a label
-                outside [0, 1], a propensity outside (0, 1], an amount below 0 or infinite.
+            LogSchemaError: If the frame lacks columns or one is of another type, a row lacks its query or
+                candidate, or a value is impossible: a label outside [0, 1], a propensity outside (0, 1], an
+                amount below 0 or from 1e12.
             NotEnoughLogsError: If no row carries the label.
             UnknownCandidateError: If a wanted candidate answered no query, and is not to be kept.
         """
@@ -178,7 +179,7 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
     missing = [name for name in LOG_SCHEMA if name not in frame.columns]
     if missing:
         raise LogSchemaError(f"The logs lack the columns {missing}. Load them with `load_logs`.")
-    whole = frame.with_columns(cs.float().fill_nan(None)).with_columns(
+    whole = _typed(frame).with_columns(
         label_values(label).alias(_LABEL),
         (pl.col("assignment") == "policy").fill_null(value=False).cast(pl.Float32).alias(_BY_POLICY),
     )
@@ -200,12 +201,28 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
     return scored
 
 
+def _typed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns of `LOG_SCHEMA` in its types, with null for every NaN."""
+    try:
+        known = frame.select(LOG_SCHEMA.names()).with_columns(cs.float().fill_nan(None))
+        return known.cast(dict(LOG_SCHEMA.items()))
+    except pl.exceptions.PolarsError as error:
+        message = f"A column of the logs is of another type than `LOG_SCHEMA` says: {error}"
+        raise LogSchemaError(message) from error
+
+
 def _check_possible(scored: pl.DataFrame, *, label: str) -> None:
     correct = "Correct it, or leave it empty."
     _check_range(scored[_LABEL], label, (0, 1), closed="both", otherwise="Rescale it.")
     _check_range(scored["propensity"], "propensity", (0, 1), closed="right", otherwise=correct)
     for name in _AMOUNTS:
-        _check_range(scored[name], name, (0, float("inf")), closed="left", otherwise=correct)
+        _check_range(scored[name], name, (0, MAX_AMOUNT), closed="left", otherwise=correct)
+    for name in ("query_id", "candidate_id"):
+        if scored[name].null_count():
+            message = (
+                f"{scored[name].null_count()} scored log rows have no {name}. Fill it in, or leave them out."
+            )
+            raise LogSchemaError(message)
     text = pl.col("query_text")
     blank = scored.filter(text.is_null() | (text.str.strip_chars() == ""))["query_id"]
     if len(blank):
@@ -228,7 +245,7 @@ def _check_range(
     outside = values.filter(~values.is_between(*bounds, closed=closed))
     if len(outside):
         low, high = bounds
-        interval = f"{'(' if closed == 'right' else '['}{low}, {high}{')' if closed == 'left' else ']'}"
+        interval = f"{'(' if closed == 'right' else '['}{low:g}, {high:g}{')' if closed == 'left' else ']'}"
         message = (
             f"'{name}' of {len(outside)} log rows is not in {interval}, such as {outside[0]}. {otherwise}"
         )

@@ -38,6 +38,13 @@ from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_weights import RouterWeights
+from fusion_integrations.query_level.unanswered import (
+    AssumedOutcomes,
+    assume_outcomes,
+    chances_by_kind,
+    fill_targets,
+    kinds_of_queries,
+)
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
 from fusion_integrations.types import Candidate, PriceTable
 
@@ -110,13 +117,16 @@ class RouterTrainer:
         head, trials = self._choose_head(training)
         weights = self._fit(training, head)
         unseen = self._cross_validate(training, head, usage=weights.usage)
-        basis = _basis(training.dataset, unseen)
+        assumed = assume_outcomes(
+            training.dataset.performance, self._inputs(training).weights, training.kinds
+        )
+        basis = _basis(training, unseen, assumed)
         validation = training
         if eval_logs is not None:
             validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
             _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
-        outcomes = _outcomes(validation.dataset, unseen)
+        outcomes = _outcomes(validation, unseen)
         margins = calibrate_margins(
             unseen,
             outcomes,
@@ -153,10 +163,14 @@ class RouterTrainer:
         dataset = RouterDataset.from_logs(
             frame, candidates=candidates, label=self.arguments.label, prices=prices
         )
+        features = router_features(dataset.texts, embedder=self.embedder)
         return _Prepared(
             dataset=dataset,
-            features=router_features(dataset.texts, embedder=self.embedder),
+            features=features,
             groups=tuple(duplicate_key(text) for text in dataset.texts),
+            kinds=kinds_of_queries(
+                dataset.performance, tasks=dataset.tasks, features=features, seed=self.arguments.seed
+            ),
             candidate_embeddings=self.embedder.embed([_describe(each) for each in dataset.candidates]),
         )
 
@@ -182,6 +196,7 @@ class RouterTrainer:
             wanted.heads,
             self._inputs(training),
             folds=grouped_folds(training.groups, n_folds=arguments.n_members, seed=arguments.seed),
+            kinds=training.kinds,
             groups=training.groups,
             propensity=training.dataset.propensity,
         )
@@ -203,7 +218,7 @@ class RouterTrainer:
                 share=arguments.novel_share,
                 seed=arguments.seed,
             )
-        ensemble = fit_ensemble(head, self._inputs(training), folds)
+        ensemble = fit_ensemble(head, fill_targets(self._inputs(training), training.kinds), folds)
         return RouterWeights(
             candidates=training.dataset.candidates,
             head_name=head.name,
@@ -264,12 +279,14 @@ class _Prepared:
         dataset: n queries, k candidates.
         features: (n, d), the embedding first.
         groups: n keys of near-duplicates.
+        kinds: (n,) kinds of query.
         candidate_embeddings: (k, e) of their descriptions.
     """
 
     dataset: RouterDataset
     features: FloatArray
     groups: tuple[str, ...]
+    kinds: npt.NDArray[np.intp]
     candidate_embeddings: FloatArray
 
     def select(self, rows: npt.NDArray[np.bool_]) -> _Prepared:
@@ -277,6 +294,7 @@ class _Prepared:
             dataset=self.dataset.select(rows),
             features=self.features[rows],
             groups=tuple(np.asarray(self.groups, dtype=np.object_)[rows]),
+            kinds=self.kinds[rows],
             candidate_embeddings=self.candidate_embeddings,
         )
 
@@ -311,21 +329,27 @@ def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:
         raise NotEnoughLogsError(message)
 
 
-def _outcomes(dataset: RouterDataset, unseen: Prediction) -> Outcomes:
+def _outcomes(prepared: _Prepared, unseen: Prediction) -> Outcomes:
+    dataset = prepared.dataset
+    chances = chances_by_kind(dataset.performance, dataset.propensity, prepared.kinds)
     return Outcomes(
-        performance=doubly_robust(dataset.performance, unseen.performance, dataset.propensity),
-        cost_usd=doubly_robust(dataset.cost_usd, unseen.logged_cost_usd, dataset.propensity),
+        performance=doubly_robust(dataset.performance, unseen.performance, chances),
+        cost_usd=doubly_robust(dataset.cost_usd, unseen.logged_cost_usd, chances),
     )
 
 
-def _basis(dataset: RouterDataset, unseen: Prediction) -> DecisionBasis:
-    outcomes = _outcomes(dataset, unseen)
+def _basis(training: _Prepared, unseen: Prediction, assumed: AssumedOutcomes | None) -> DecisionBasis:
+    dataset = training.dataset
+    outcomes = _outcomes(training, unseen)
     cost = outcomes.cost_usd.mean(axis=0, keepdims=True)
     mean, n = outcomes.performance.mean(axis=0), len(dataset)
     n_answers = (~np.isnan(dataset.performance)).sum(axis=0)
     # Few answers say nothing about a mean: an error as wide as the scale keeps such a candidate from being
     # the default. Two members at mean -/+ se are the ensemble whose jackknife error is se.
-    se = np.where(n_answers < MIN_ANSWERS, 1.0, outcomes.performance.std(axis=0) / math.sqrt(n))
+    se = outcomes.performance.std(axis=0) / math.sqrt(n)
+    if assumed is not None:
+        se = np.hypot(se, assumed.error_of_means(training.kinds))
+    se = np.where(n_answers < MIN_ANSWERS, 1.0, se)
     known = cost[~np.isnan(cost)]
     average = Prediction(
         candidates=dataset.candidates,

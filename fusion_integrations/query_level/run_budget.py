@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,9 @@ class RunBudget:
     """
 
     def __init__(self, total_usd: float) -> None:
-        if not total_usd > 0:
-            raise InvalidPolicyError(f"A run's budget must be above 0 USD, got {total_usd}.")
+        is_number = isinstance(total_usd, Real)
+        if not is_number or not total_usd > 0:
+            raise InvalidPolicyError(f"A run's budget must be above 0 USD, got {total_usd!r}.")
         self.total_usd = total_usd
         self._spent_usd = 0.0
         self._lock = threading.Lock()
@@ -74,7 +76,8 @@ class RunBudget:
         Raises:
             InvalidPolicyError: If the cost is negative or unknown.
         """
-        if not cost_usd >= 0:
+        is_number = isinstance(cost_usd, Real)
+        if not is_number or not cost_usd >= 0:
             message = f"A call cannot cost {cost_usd} USD. Report what it cost, or what was expected."
             raise InvalidPolicyError(message)
         with self._lock:

@@ -195,7 +195,7 @@ def test_find_candidate_when_unknown_lists_the_known():
 
 
 @pytest.mark.parametrize("field", ["input_usd_per_mtok", "output_usd_per_mtok", "usd_per_call"])
-@pytest.mark.parametrize("amount", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("amount", [-0.1, math.nan, math.inf, 1e300, None])
 def test_price_when_an_amount_makes_no_sense_refuses(field, amount):
     with pytest.raises(InvalidPolicyError, match=f"Price.{field}"):
         Price(**{field: amount})

@@ -91,10 +91,25 @@ def test_benchmark_of_a_page_without_plotly_names_the_extra_before_any_training(
     assert not (tmp_path / "page.html").exists()
 
 
-def test_evaluation_writes_its_page(fusion, router_path, split_paths, tmp_path):
+def test_evaluation_writes_its_page_and_exports(fusion, router_path, split_paths, tmp_path):
     train, test = split_paths
-    page = tmp_path / "page.html"
-    result = fusion("evaluate", "router", router_path, "--logs", test, "--train-logs", train, "--html", page)
+    page, arena, bench = tmp_path / "page.html", tmp_path / "arena", tmp_path / "bench"
+    given = ("--html", page, "--export-routerarena", arena, "--export-llmrouterbench", bench)
+    result = fusion(
+        "evaluate", "router", router_path, "--logs", test, "--train-logs", train, *given, "--json"
+    )
     assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["name"], report["queries"]) == (test.stem, [])  # texts stay out of the results
     assert "Router evaluation" in page.read_text()
-    assert router_path.name in page.read_text()
+    router = router_path.name
+    assert page.read_text().count(router) > 10
+    predictions = json.loads((arena / "predictions" / f"{test.stem}-{router}.json").read_text())
+    assert len(predictions) == report["n_queries"]
+    (mine,) = [row for row in report["rows"] if row["strategy"] == router][:1]
+    chosen = [entry["prediction"] for entry in predictions]
+    assert {name: chosen.count(name) / len(chosen) for name in set(chosen)} == pytest.approx(
+        {name: share for name, share in mine["candidate_shares"].items() if share}
+    )
+    routed = list(bench.glob(f"*/*/test/fusion-{router}/*.json"))
+    assert sum(json.loads(path.read_text())["counts"] for path in routed) == report["n_queries"]

@@ -16,11 +16,11 @@ from fusion_integrations.evaluation.benchmark_report import (
     BenchmarkRow,
     CostQuality,
     HeadDetails,
-    QueryOutcome,
     ScenarioOutcome,
 )
 from fusion_integrations.evaluation.level_report import Level, LevelEffect, LevelReport, LevelRow
 from fusion_integrations.evaluation.model_pairs import PairMeasures
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 from fusion_integrations.evaluation.reliability import ReliabilityBin
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.logs.rows import messages_to_json
@@ -324,6 +324,7 @@ def hand_made_benchmark(
         name=names[0],
         split="5 folds, near-duplicates together",
         answers="100%",
+        label="performance",
         candidates=dict.fromkeys(names, 0.5) | {names[0]: 0.25},
         candidate_costs=costs if has_costs else dict.fromkeys(names),
         candidate_tasks={name: dict.fromkeys(tasks, 0.5) for name in names},

@@ -2,6 +2,7 @@ import json
 
 import polars as pl
 import pytest
+from rich.text import Text
 
 from fusion_integrations.embedders import CachingEmbedder, HashEmbedder
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
@@ -84,12 +85,16 @@ def test_tables_show_every_row_and_the_facts(report):
         "Routers that learned from other queries",
         "The heads behind them",
         "sample: what performance costs",
+        "sample: performance by task",
         "sample: which queries need the stronger model",
     ]
-    summary, _, costs, _ = render_benchmark([report])
+    summary, _, costs, tasks, _ = render_benchmark([report])
     assert summary.row_count == 6  # the log's name, then its rows
+    assert costs.row_count == 3 * 6  # each scenario has its name, then the same rows
+    assert [*tasks.columns[0].cells] == [Text("prose"), Text("sums")]
+    assert [str(column.header) for column in tasks.columns][2:] == [row.strategy for row in report.rows]
     assert "outcomes are looked up; 0 queries left out; 95% intervals" in str(summary.caption)
-    assert "Cost weights: balance 0.5, cost-first 0.8." in str(costs.caption)
+    assert Text("cost-first (cost weight 0.8)", "bold") in [*costs.columns[0].cells]
 
 
 def test_logs_without_cost_are_measured_by_performance_alone(make_sums_and_prose):
@@ -97,7 +102,7 @@ def test_logs_without_cost_are_measured_by_performance_alone(make_sums_and_prose
     assert list(report.policies) == ["performance-first"]
     assert row_of(report, "cluster").head.cost_quality is None
     assert row_of(report, "Oracle").first.cost_usd is None
-    assert len(render_benchmark([report])) == 3
+    assert len(render_benchmark([report])) == 4
 
 
 @pytest.mark.parametrize("costs", [(1.0, None), (0.0, 0.0)])
@@ -111,6 +116,16 @@ def test_logs_whose_candidates_cost_the_same_or_nothing_are_measured(make_sums_a
     assert row_of(run(make_sums_and_prose(costs=(1.0, 1.0))), "cluster").head.cost_quality is None
     free = run(make_sums_and_prose(costs=(0.0, 1.0)))
     assert json.dumps(free.to_json(), allow_nan=False)
+
+
+def test_label_other_than_performance_is_what_routers_learn_and_reach(make_sums_and_prose):
+    frame = make_sums_and_prose(20)
+    judged = frame.with_columns(judge_score=0.5 + 0.5 * pl.col("performance"), performance=pl.lit(0.0))
+    report = run(judged, label="judge_score")
+    assert report.label == "judge_score"
+    assert row_of(report, "Best Single").first.performance == pytest.approx(0.75, abs=0.1)
+    assert row_of(report, "Oracle").first.performance == 1.0
+    assert "performance is judge_score" in str(render_benchmark([report])[0].caption)
 
 
 def test_partial_logs_are_estimated_without_an_oracle(make_sums_and_prose, keep_one_answer):

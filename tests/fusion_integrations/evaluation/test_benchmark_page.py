@@ -8,8 +8,8 @@ import pytest
 
 from fusion_integrations.errors import MissingDependencyError
 from fusion_integrations.evaluation import render_page
-from fusion_integrations.evaluation.benchmark_report import QueryOutcome
 from fusion_integrations.evaluation.page_html import content_hash
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -20,6 +20,7 @@ ROW = EvaluationRow(
     candidate_shares={"a": 1.0},
 )
 REPORT = EvaluationReport(
+    name="logs",
     rows=(ROW,),
     policies={"cost-first": COST_FIRST},
     cost_scale_usd={"cost-first": 0.01},

@@ -7,7 +7,7 @@ import pytest
 
 from fusion_integrations.errors import ArtifactWriteError, InvalidPolicyError, NotEnoughLogsError
 from fusion_integrations.evaluation import export_llmrouterbench, export_routerarena
-from fusion_integrations.evaluation.benchmark_report import QueryOutcome
+from fusion_integrations.evaluation.query_outcomes import QueryOutcome
 from fusion_integrations.logs.frame import LOG_SCHEMA
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -103,8 +103,9 @@ def test_decision_when_explored_says_so_with_its_probability(predict, basis):
 def test_exploration_without_a_random_source_is_refused(trained_router):
     with pytest.raises(InvalidPolicyError, match="random=<seed"):
         trained_router.route("Hello", policy=THOMPSON)
-    with pytest.raises(InvalidPolicyError, match="at least 0, got -1"):
-        trained_router.route("Hello", policy=THOMPSON, random=-1)
+    for seed in (-1, 0.5):
+        with pytest.raises(InvalidPolicyError, match=f"at least 0, got {seed}"):
+            trained_router.route("Hello", policy=THOMPSON, random=seed)
 
 
 def test_policy_that_does_not_explore_leaves_the_random_source_alone(trained_router):

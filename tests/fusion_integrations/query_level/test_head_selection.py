@@ -38,7 +38,8 @@ def trial(logs, two_tasks):
         )
         groups = list(dataset.query_ids)
         folds = grouped_folds(groups, n_folds=3, seed=0)
-        return try_heads(names, inputs, folds=folds, groups=groups, propensity=propensity)
+        kinds = np.zeros(len(groups), dtype=np.intp)
+        return try_heads(names, inputs, folds=folds, kinds=kinds, groups=groups, propensity=propensity)
 
     return run
 

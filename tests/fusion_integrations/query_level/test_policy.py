@@ -21,6 +21,8 @@ from fusion_integrations.query_level.policy import (
         ("cost_weight", 1.01),
         ("cost_weight", math.nan),
         ("cost_scale_usd", 0.0),
+        ("cost_scale_usd", 1e-45),
+        ("cost_weight", "x"),
         ("cost_scale_usd", -1.0),
         ("cost_scale_usd", math.nan),
         ("max_cost_usd", -0.1),

@@ -99,6 +99,12 @@ def test_pivot_reads_the_wanted_label(logs, label):
     assert RouterDataset.from_logs(frame, label=label).performance.tolist() == [[0.25]]
 
 
+def test_pivot_when_scores_are_truths_counts_them_as_numbers(logs):
+    frame = logs({"q": "one", "c": "a", "performance": 1.0}, {"q": "one", "c": "b", "performance": 0.0})
+    dataset = RouterDataset.from_logs(frame.with_columns(pl.col("performance") == 1))
+    assert dataset.performance.tolist() == [[1.0, 0.0]]
+
+
 def test_pivot_when_nothing_is_scored_refuses_and_says_how_much_there_is(logs):
     frame = logs({"q": "one", "c": "a", "judge_score": 0.5}, {"q": "two", "c": "a"})
     with pytest.raises(NotEnoughLogsError, match="None of the 2 log rows has a 'performance' score"):
@@ -113,14 +119,16 @@ def test_pivot_when_the_logs_are_empty_refuses(logs):
 @pytest.mark.parametrize(
     ("impossible", "reason"),
     [
-        ({"cost_usd": -1.0}, r"'cost_usd' of 1 log rows is not in \[0, inf\), such as -1.0"),
-        ({"cost_usd": float("inf")}, r"'cost_usd' of 1 log rows is not in \[0, inf\)"),
+        ({"cost_usd": -1.0}, r"'cost_usd' of 1 log rows is not in \[0, 1e\+12\), such as -1.0"),
+        ({"cost_usd": float("inf")}, r"'cost_usd' of 1 log rows is not in \[0, 1e\+12\)"),
         ({"output_tokens": -3}, r"'output_tokens' of 1 log rows"),
         ({"latency_s": -0.5}, r"'latency_s' of 1 log rows"),
         ({"propensity": 0.0}, r"'propensity' of 1 log rows is not in \(0, 1\], such as 0.0"),
         ({"propensity": 1.5}, r"'propensity' of 1 log rows"),
         ({"query_text": " \n\u00a0"}, r"The query text of 1 log rows is blank, such as that of query "),
         ({"query_text": None}, r"The query text of 1 log rows is blank"),
+        ({"candidate_id": None}, r"1 scored log rows have no candidate_id"),
+        ({"cost_usd": "dear"}, r"another type than `LOG_SCHEMA` says"),
     ],
 )
 def test_pivot_when_a_value_is_impossible_refuses(logs, impossible, reason):

@@ -12,7 +12,7 @@ from fusion_integrations.errors import (
     UnknownCandidateError,
 )
 from fusion_integrations.logs.store import LogStore
-from fusion_integrations.query_level.heads import XGBoostHeadConfig
+from fusion_integrations.query_level.heads import LinearHeadConfig, XGBoostHeadConfig
 from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_trainer import RouterTrainer
@@ -229,6 +229,23 @@ def test_validation_logs_when_tiny_refuse(logs, two_tasks):
     # One lucky query would otherwise validate every margin: its bootstrap never sees anything else.
     with pytest.raises(NotEnoughLogsError, match=r"validation.*2 scored queries"):
         trainer().train(logs(*two_tasks()), eval_logs=logs(*two_tasks(1)))
+
+
+@pytest.mark.parametrize("has_tasks", [True, False])
+def test_candidate_logged_on_easy_queries_alone_is_no_default_and_not_sent_the_others(
+    logs, two_tasks, has_tasks
+):
+    # On sums b is worse than a; it was never asked for prose, where all are bad, so its mean is the best.
+    scores = {("sums", "a"): 0.9, ("sums", "b"): 0.8, ("prose", "a"): 0.3}
+    rows = [
+        {**row, "performance": scores[row["task"], row["c"]], "task": row["task"] if has_tasks else None}
+        for row in two_tasks(60)
+        if (row["task"], row["c"]) in scores
+    ]
+    router = trainer(head=LinearHeadConfig()).train(logs(*rows))
+    assert router.metrics["mean_performance"]["b"] == pytest.approx(0.5, abs=0.08)
+    decisions = router.route_batch([SUM, PROSE], policy=BEST)
+    assert {(each.candidate.id, each.default_id) for each in decisions} == {("a", "a")}
 
 
 # Extremes

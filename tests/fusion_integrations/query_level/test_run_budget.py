@@ -101,13 +101,13 @@ def test_budget_lowers_what_a_call_may_cost_to_what_is_left():
         budget.limit(RoutingPolicy())
 
 
-@pytest.mark.parametrize("amount", [0.0, -1.0, np.nan])
+@pytest.mark.parametrize("amount", [0.0, -1.0, np.nan, "x"])
 def test_budget_when_it_is_no_amount_is_refused(amount):
     with pytest.raises(InvalidPolicyError, match="above 0"):
         RunBudget(amount)
 
 
-@pytest.mark.parametrize("cost", [-0.1, np.nan])
+@pytest.mark.parametrize("cost", [-0.1, np.nan, None])
 def test_spending_when_it_is_no_amount_is_refused(cost):
     with pytest.raises(InvalidPolicyError, match="cannot cost"):
         RunBudget(1.0).spend(cost)
