@@ -101,7 +101,8 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
 
     Args:
         arena: The queries.
-        predicted: (n, k) performance predicted by routers that did not see the query; NaN where none did.
+        predicted: (n, k) performance predicted by routers that did not see the query; NaN where none did, or
+            none had learned anything of the candidate: what they expect of the others then stands in.
 
     Returns:
         The data set of outcomes, the mask (n,) of measured queries, and whether outcomes that were never
@@ -127,7 +128,9 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
     performance, cost_usd = dataset.performance.copy(), dataset.cost_usd.copy()
     tasks = kinds_by_task(part.tasks)
     chances = part.propensity if tasks is None else chances_by_kind(part.performance, part.propensity, tasks)
-    performance[routed] = doubly_robust(part.performance, predicted[routed], chances)
+    expected = predicted[routed]
+    expected = np.where(np.isnan(expected), np.nanmean(expected, axis=1, keepdims=True), expected)
+    performance[routed] = doubly_robust(part.performance, expected, chances)
     cost_usd[routed] = doubly_robust(part.cost_usd, mean_cost, chances)
     return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
 

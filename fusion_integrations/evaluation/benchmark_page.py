@@ -228,7 +228,7 @@ def _calibration(report: BenchmarkReport) -> Html:
             ),
             [
                 (
-                    name,
+                    head.title(name),
                     str(head.unbounded.gain),
                     f"{head.mse:.4f}",
                     f"{calibration_error(head.reliability):.3f}",

@@ -45,12 +45,21 @@ class HeadDetails(RouterDetails):
         unbounded: Performance, and gain over Best Single, of always taking the best prediction.
         train_seconds: Time of all trainings of the benchmark together.
         n_members: Ensemble members of each router.
+        head_names: Number of routers by their head; several heads where these competed for each router.
     """
 
     switch_share: float
     unbounded: ScenarioOutcome
     train_seconds: float
     n_members: int
+    head_names: Mapping[str, int]
+
+    def title(self, strategy: str) -> str:
+        """Name a strategy, and if heads competed, how often each won."""
+        if set(self.head_names) == {strategy}:
+            return strategy
+        won = sorted(self.head_names.items(), key=lambda item: (-item[1], item[0]))
+        return f"{strategy} ({', '.join(f'{name} {count}' for name, count in won)})"
 
     def to_json(self) -> dict[str, Any]:
         """Return the details as JSON data."""
@@ -60,6 +69,7 @@ class HeadDetails(RouterDetails):
             "unbounded": self.unbounded.to_json(),
             "train_seconds": self.train_seconds,
             "n_members": self.n_members,
+            "head_names": dict(self.head_names),
         }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -166,12 +167,14 @@ class Scoreboard:
     def _details(self, routed: RoutedQueries) -> HeadDetails:
         first, rows = next(iter(self.arena.policies)), np.flatnonzero(self.measured)
         best = np.where(np.isnan(routed.predicted), -1.0, routed.predicted).argmax(axis=1)
+        logged = self.arena.dataset.select(rows)
+        was_predicted = ~np.isnan(routed.predicted[rows])
         chosen = next(iter(routed.chosen.values()))  # the default where routing does not pay: a choice too
         details = describe_router(
             routed.predicted[rows],
             routed.se[rows],
             outcomes=self.outcomes.select(rows),
-            logged=self.arena.dataset.select(rows),
+            logged=replace(logged, performance=np.where(was_predicted, logged.performance, np.nan)),
             choices=[choice[rows] for choice in (*routed.curve, chosen)] if len(routed.curve) else [],
             best_single=self._baselines(self.arena.policies[first])[BEST_SINGLE].weights[rows].argmax(axis=1),
             groups=self.arena.groups[rows].tolist(),
@@ -182,6 +185,7 @@ class Scoreboard:
             unbounded=self._outcome(select_columns("", best, n_candidates=self._k), first),
             train_seconds=routed.seconds,
             n_members=routed.n_members,
+            head_names=Counter(routed.head_names),
             **vars(details),
         )
 

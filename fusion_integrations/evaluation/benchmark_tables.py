@@ -86,7 +86,7 @@ def _heads(reports: Sequence[BenchmarkReport]) -> Table:
         heads = [(row.strategy, row.head) for row in report.rows if row.head is not None]
         for number, (name, head) in enumerate(heads):
             table.add_row(
-                Text(f"  {name}"),
+                Text(f"  {head.title(name)}"),
                 Text(str(head.unbounded.gain)),
                 f"{head.mse:.4f}",
                 f"{calibration_error(head.reliability):.3f}",

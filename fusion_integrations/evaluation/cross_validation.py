@@ -43,13 +43,15 @@ class RoutedQueries:
     """What routers of one kind did with n queries, each by the router that had not seen it.
 
     Attributes:
-        predicted: (n, k) expected performance; NaN where no router predicted the query.
+        predicted: (n, k) expected performance; NaN where no router predicted the query, or it had learned
+            nothing of the candidate.
         se: (n, k) its standard error, as calibrated.
         chosen: By policy name, (n,) chosen column; -1 where no router predicted the query.
         switched: (n,) whether the default was left under the first policy.
         curve: (w, n) choice at each of `CURVE_WEIGHTS`; w is 0 where a router knows no cost.
         seconds: Time that training took, all routers together.
         n_members: Ensemble members of each router.
+        head_names: The head of each router; not all the same if heads competed.
     """
 
     predicted: FloatArray
@@ -59,6 +61,7 @@ class RoutedQueries:
     curve: npt.NDArray[np.intp]
     seconds: float
     n_members: int
+    head_names: tuple[str, ...]
 
 
 def route_by_others(
@@ -76,7 +79,8 @@ def route_by_others(
 ) -> RoutedQueries:
     """Train a router a part and let it route the part it did not see.
 
-    Heads that are slow to train are ensembles of 3 validated on 2 folds instead of 5 on 3.
+    Heads that are slow to train are ensembles of 3 validated on 2 folds instead of 5 on 3. A candidate of
+    which a part's training answers hold none is not among those that its router chooses from.
 
     Args:
         head: Name of the head.
@@ -102,25 +106,28 @@ def route_by_others(
     arguments = RouterTrainingArguments(head=named_head(head), label=label, n_threads=n_threads, seed=seed)
     if head in _SLOW_HEADS:
         arguments = replace(arguments, n_members=3, n_calibration_folds=2)
-    seconds = 0.0
+    seconds, head_names = 0.0, []
     for train, test in parts:
         start = time.perf_counter()
         logs = frame if answers == 1.0 else _kept_rows(frame, dataset, kept)
-        router = _train(arguments, logs, dataset, train, embedder=embedder)
+        columns = np.flatnonzero(kept[train].any(axis=0))
+        router = _train(arguments, logs, dataset, train, columns, embedder=embedder)
         seconds += time.perf_counter() - start
+        head_names.append(router.weights.head_name)
         prediction = router.predict(
             [text for text, wanted in zip(dataset.texts, test, strict=True) if wanted]
         )
-        predicted[test] = prediction.performance
-        se[test] = router.basis.se_scale * prediction.performance_se
+        cells = np.ix_(test, columns)
+        predicted[cells] = prediction.performance
+        se[cells] = router.basis.se_scale * prediction.performance_se
         for name, policy in policies.items():
             choice = choose(prediction, policy, basis=router.basis)
-            chosen[name][test] = choice.chosen
+            chosen[name][test] = columns[choice.chosen]
             if name == next(iter(policies)):
                 switched[test] = choice.chosen != choice.default
         choices = curve_choices(prediction, basis=router.basis)
         curve = curve[: len(choices)]
-        curve[:, test] = choices[: len(curve)]
+        curve[:, test] = columns[choices[: len(curve)]]
     return RoutedQueries(
         predicted=predicted,
         se=se,
@@ -129,6 +136,7 @@ def route_by_others(
         curve=curve,
         seconds=seconds,
         n_members=arguments.n_members,
+        head_names=tuple(head_names),
     )
 
 
@@ -156,12 +164,14 @@ def _train(
     logs: pl.DataFrame,
     dataset: RouterDataset,
     train: Mask,
+    columns: npt.NDArray[np.intp],
     *,
     embedder: Embedder,
 ) -> RouterModel:
     wanted = pl.Series([query_id for query_id, is_in in zip(dataset.query_ids, train, strict=True) if is_in])
     part = logs.filter(pl.col("query_id").is_in(wanted.implode()))
-    return RouterTrainer(arguments, embedder=embedder).train(part, candidates=dataset.candidates)
+    candidates = [dataset.candidates[column] for column in columns]
+    return RouterTrainer(arguments, embedder=embedder).train(part, candidates=candidates)
 
 
 def _kept_rows(frame: pl.DataFrame, dataset: RouterDataset, kept: Mask) -> pl.DataFrame:

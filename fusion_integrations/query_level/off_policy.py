@@ -8,6 +8,7 @@ import numpy.typing as npt
 from fusion_integrations.protocols import FloatArray
 
 __all__ = [
+    "MIN_PROPENSITY",
     "cell_chances",
     "doubly_robust",
     "effective_sample_size",
@@ -15,7 +16,7 @@ __all__ = [
     "self_normalised_mean",
 ]
 
-_MIN_PROPENSITY = 0.05  # rarer cells would let single answers dominate a mean
+MIN_PROPENSITY = 0.05  # rarer cells would let single answers dominate a mean
 
 Matrix = npt.NDArray[np.floating]
 
@@ -33,7 +34,7 @@ def cell_chances(observed: Matrix, propensity: Matrix) -> npt.NDArray[np.float64
     """
     share = (~np.isnan(observed)).sum(axis=0) / max(len(observed), 1)
     chances: npt.NDArray[np.float64] = np.maximum(
-        np.where(np.isnan(propensity), share, propensity), _MIN_PROPENSITY
+        np.where(np.isnan(propensity), share, propensity), MIN_PROPENSITY
     ).astype(np.float64)
     return chances
 
@@ -77,7 +78,7 @@ def importance_weights(observed: FloatArray, propensity: FloatArray) -> FloatArr
     """
     has_answer = ~np.isnan(observed)
     known = has_answer & ~np.isnan(propensity)
-    inverse = np.where(known, 1 / np.maximum(np.where(known, propensity, 1.0), _MIN_PROPENSITY), 0.0)
+    inverse = np.where(known, 1 / np.maximum(np.where(known, propensity, 1.0), MIN_PROPENSITY), 0.0)
     mean = inverse.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     weights = np.where(known, inverse / np.where(mean > 0, mean, 1.0), has_answer)
     return weights.astype(np.float32)

@@ -10,7 +10,11 @@ import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
-from fusion_integrations.query_level.off_policy import effective_sample_size, importance_weights
+from fusion_integrations.query_level.off_policy import (
+    MIN_PROPENSITY,
+    effective_sample_size,
+    importance_weights,
+)
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.unanswered import hardly_answered
 
@@ -30,6 +34,7 @@ class Overlap:
         n_certain: Those answered by one candidate that a deterministic policy chose: nobody else could have.
         effective_answers: By candidate id, what its weighted answers are worth in equally weighted ones.
         n_answers: By candidate id, its answers.
+        n_rare: Answers logged with a probability below that which they count with at least.
         avoided: By candidate id, the tasks of which it answered a quarter of what chance would have, or less,
             if these are a tenth of the queries: answers are then not missing at random.
     """
@@ -39,6 +44,7 @@ class Overlap:
     n_certain: int
     effective_answers: dict[str, float]
     n_answers: dict[str, int]
+    n_rare: int = 0
     avoided: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -69,6 +75,11 @@ class Overlap:
         if weak:
             found.append(
                 "Weighted by how unlikely they were, the answers are worth few: " + ", ".join(weak) + "."
+            )
+        if self.n_rare:
+            found.append(
+                f"{self.n_rare} answers were logged with a probability below {MIN_PROPENSITY:g} and count as "
+                "if it had been that: what is said of candidates so rarely tried leans towards predictions."
             )
         found += [
             f"'{name}' hardly answered {tasks}: what it is worth there, and so its mean, is assumed: from "
@@ -110,6 +121,7 @@ def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset) -> Overlap:
         n_certain=len(single & set(certain)),
         effective_answers=dict(zip(ids, map(float, sizes), strict=True)),
         n_answers=dict(zip(ids, map(int, answered.sum(axis=0)), strict=True)),
+        n_rare=int((answered & (dataset.propensity < MIN_PROPENSITY)).sum()),
         avoided=_avoided(answered, ids=ids, tasks=dataset.tasks),
     )
 

@@ -310,6 +310,7 @@ def hand_made_benchmark(
             pairs={"all": pair} if len(names) == 2 else {},
             train_seconds=1.0,
             n_members=7,
+            head_names={strategy: 1},
         )
         rows.append(
             BenchmarkRow(

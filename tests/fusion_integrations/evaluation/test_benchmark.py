@@ -139,6 +139,18 @@ def test_partial_logs_are_estimated_without_an_oracle(make_sums_and_prose, keep_
     assert "doubly robust estimates" in str(render_benchmark([report])[0].caption)
 
 
+@pytest.mark.parametrize("protocol", ["folds", "tasks"])
+def test_candidate_that_a_part_has_no_answers_of_is_not_chosen_there(make_sums_and_prose, protocol):
+    # A third candidate answered three sums and nothing else, all of which may be in the part to predict.
+    frame = make_sums_and_prose(30)
+    some = frame.filter((pl.col("candidate_id") == "a") & (pl.col("task") == "sums"))[:3]
+    third = some.with_columns(candidate_id=pl.lit("c"), model=pl.lit("c"), record_id="c" + some["record_id"])
+    report = run(pl.concat([frame, third]), protocol=protocol, n_shown=None)
+    assert report.is_estimated
+    assert {query.chosen["cluster"] for query in report.queries} <= {"a", "b"}
+    assert json.dumps(report.to_json(), allow_nan=False)
+
+
 def test_router_that_sees_one_answer_a_query_still_learns(make_sums_and_prose):
     report = run(make_sums_and_prose(60), answers="one")
     assert report.answers == "one a query"

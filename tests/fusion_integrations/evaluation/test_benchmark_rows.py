@@ -36,6 +36,7 @@ def routed(board):
         curve=np.stack([chosen, np.zeros(10, dtype=np.intp)]),
         seconds=2.0,
         n_members=5,
+        head_names=("cluster", "stack", "stack"),
     )
 
 
@@ -73,6 +74,8 @@ def test_head_details_hold_the_numbers_worked_by_hand(board, routed):
     data = details.to_json()
     assert data["calibration_error"] == pytest.approx(0.0)
     assert data["switch_share"] == pytest.approx(0.4)
+    assert data["head_names"] == {"cluster": 1, "stack": 2}
+    assert details.title("auto") == "auto (stack 2, cluster 1)"
 
 
 def test_rows_are_measured_on_the_measured_queries_alone(board, routed):

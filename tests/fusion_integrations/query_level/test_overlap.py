@@ -68,6 +68,14 @@ def test_overlap_warns_of_answers_that_are_worth_little(logs):
     assert found.warnings == ("Weighted by how unlikely they were, the answers are worth few: a (6).",)
 
 
+def test_overlap_warns_of_answers_that_count_for_less_than_their_rarity(logs):
+    common = {"assignment": "policy"}
+    frame = logs(*rows(30, propensity=0.98, **common), *rows(30, of="b", start=50, propensity=0.02, **common))
+    found = overlap_of(frame)
+    assert found.n_rare == 30
+    assert any("30 answers were logged with a probability below 0.05" in each for each in found.warnings)
+
+
 @pytest.mark.parametrize(("n_hard", "avoided"), [(0, {"a": ["hard"]}), (5, {"a": ["hard"]}), (60, {})])
 def test_overlap_warns_of_candidates_that_hardly_answered_a_task(n_hard, avoided, logs):
     found = overlap_of(
