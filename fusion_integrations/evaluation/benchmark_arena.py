@@ -18,8 +18,9 @@ from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.off_policy import doubly_robust
 from fusion_integrations.query_level.policy import POLICY_PRESETS, RoutingPolicy
+from fusion_integrations.query_level.query_kinds import kinds_by_task
 from fusion_integrations.query_level.router_dataset import RouterDataset
-from fusion_integrations.query_level.unanswered import chances_by_kind, kinds_by_task
+from fusion_integrations.query_level.unanswered import chances_by_kind
 
 __all__ = ["Arena", "measurable", "prepare_arena"]
 

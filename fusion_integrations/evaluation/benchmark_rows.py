@@ -33,8 +33,9 @@ from fusion_integrations.evaluation.router_details import describe_router
 from fusion_integrations.evaluation.splitting import Mask
 from fusion_integrations.evaluation.strategies import dataset_rewards
 from fusion_integrations.query_level.policy import RoutingPolicy
+from fusion_integrations.query_level.query_kinds import kinds_by_task
 from fusion_integrations.query_level.router_dataset import RouterDataset
-from fusion_integrations.query_level.unanswered import complete_columns, kinds_by_task
+from fusion_integrations.query_level.unanswered import complete_columns
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["Scoreboard"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
@@ -19,9 +18,10 @@ from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.heads import ClusterHeadConfig, FittedHead, HeadInputs, fit_members
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
-from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets, kinds_of_queries
+from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
 
 __all__ = ["Estimation", "OutcomeModel", "describe_estimation", "fit_outcome_model"]
@@ -83,7 +83,14 @@ class OutcomeModel:
         features = router_features(logged.texts, embedder=self.embedder)
         performance = np.mean([member.predict(features) for member in self.members], axis=0)
         cost_usd = self.usage.predict(logged.texts, features).cost_usd
-        return _estimated(logged, performance, cost_usd, kinds=_kinds(logged, features, seed=self.seed))
+        kinds = kinds_of_queries(
+            logged.performance,
+            tasks=logged.tasks,
+            features=features,
+            n_embedding=self.embedder.identity.dimensions,
+            seed=self.seed,
+        )
+        return _estimated(logged, performance, cost_usd, kinds=kinds)
 
 
 def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: int, seed: int) -> OutcomeModel:
@@ -123,7 +130,9 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
         seed=seed,
     )
     folds = grouped_folds(groups, n_folds=min(_N_FOLDS, len(set(groups))), seed=seed)
-    kinds = _kinds(train, features, seed=seed)
+    kinds = kinds_of_queries(
+        train.performance, tasks=train.tasks, features=features, n_embedding=inputs.n_embedding, seed=seed
+    )
     members = fit_members(_HEAD, fill_targets(inputs, kinds), folds)
     unseen = np.empty_like(train.performance)
     for fold, member in enumerate(members):
@@ -165,12 +174,8 @@ def describe_estimation(frame: pl.DataFrame, logged: RouterDataset) -> Estimatio
     )
 
 
-def _kinds(dataset: RouterDataset, features: FloatArray, *, seed: int) -> npt.NDArray[np.intp]:
-    return kinds_of_queries(dataset.performance, tasks=dataset.tasks, features=features, seed=seed)
-
-
 def _estimated(
-    logged: RouterDataset, performance: FloatArray, cost_usd: FloatArray, *, kinds: npt.NDArray[np.intp]
+    logged: RouterDataset, performance: FloatArray, cost_usd: FloatArray, *, kinds: Kinds
 ) -> RouterDataset:
     predicted = np.clip(performance, 0.0, 1.0).astype(np.float32)
     chances = chances_by_kind(logged.performance, logged.propensity, kinds)

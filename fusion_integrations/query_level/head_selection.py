@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads import HeadConfig, HeadInputs, head_config, predict_unseen
 from fusion_integrations.query_level.off_policy import doubly_robust
+from fusion_integrations.query_level.query_kinds import Kinds
 from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets
 from fusion_integrations.statistics import Interval, paired_interval
 
@@ -44,7 +45,7 @@ def try_heads(
     inputs: HeadInputs,
     *,
     folds: npt.NDArray[np.int64],
-    kinds: npt.NDArray[np.intp],
+    kinds: Kinds,
     groups: Sequence[str],
     propensity: FloatArray,
 ) -> tuple[HeadConfig, list[HeadTrial]]:

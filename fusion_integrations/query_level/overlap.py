@@ -15,8 +15,8 @@ from fusion_integrations.query_level.off_policy import (
     effective_sample_size,
     importance_weights,
 )
+from fusion_integrations.query_level.query_kinds import hardly_answered
 from fusion_integrations.query_level.router_dataset import RouterDataset
-from fusion_integrations.query_level.unanswered import hardly_answered
 
 __all__ = ["Overlap", "measure_overlap"]
 

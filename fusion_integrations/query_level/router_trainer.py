@@ -33,6 +33,7 @@ from fusion_integrations.query_level.novelty import fit_novelty
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
@@ -43,7 +44,6 @@ from fusion_integrations.query_level.unanswered import (
     assume_outcomes,
     chances_by_kind,
     fill_targets,
-    kinds_of_queries,
 )
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
 from fusion_integrations.types import Candidate, PriceTable
@@ -169,7 +169,11 @@ class RouterTrainer:
             features=features,
             groups=tuple(duplicate_key(text) for text in dataset.texts),
             kinds=kinds_of_queries(
-                dataset.performance, tasks=dataset.tasks, features=features, seed=self.arguments.seed
+                dataset.performance,
+                tasks=dataset.tasks,
+                features=features,
+                n_embedding=self.embedder.identity.dimensions,
+                seed=self.arguments.seed,
             ),
             candidate_embeddings=self.embedder.embed([_describe(each) for each in dataset.candidates]),
         )
@@ -286,7 +290,7 @@ class _Prepared:
     dataset: RouterDataset
     features: FloatArray
     groups: tuple[str, ...]
-    kinds: npt.NDArray[np.intp]
+    kinds: Kinds
     candidate_embeddings: FloatArray
 
     def select(self, rows: npt.NDArray[np.bool_]) -> _Prepared:

@@ -8,7 +8,6 @@ See docs/decisions/0016-unanswered-kinds-are-assumed.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,24 +15,11 @@ import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs
-from fusion_integrations.query_level.heads.cluster import cluster_queries
 from fusion_integrations.query_level.off_policy import importance_weights
+from fusion_integrations.query_level.query_kinds import Kinds, hardly_answered, sums_by_kind
 
-__all__ = [
-    "AssumedOutcomes",
-    "assume_outcomes",
-    "chances_by_kind",
-    "complete_columns",
-    "fill_targets",
-    "hardly_answered",
-    "kinds_by_task",
-    "kinds_of_queries",
-]
+__all__ = ["AssumedOutcomes", "assume_outcomes", "chances_by_kind", "complete_columns", "fill_targets"]
 
-_HARDLY = 0.25  # of the answers that a kind would have by chance
-_BY_CHANCE = 10  # answers by chance, of which a quarter or less is none (Poisson: .010)
-_MIN_QUERIES = 8  # a kind of fewer queries is none of its own
-_PER_CLUSTER, _MAX_CLUSTERS = 30, 16  # answers of a candidate, so that it can be seen which it left out
 _SHRINKAGE = 10.0  # weight of the assumption beside a kind's few answers, in answers
 _N_ROUNDS = 50
 
@@ -54,77 +40,14 @@ class AssumedOutcomes:
     means: Matrix
     error: float
 
-    def error_of_means(self, kinds: npt.NDArray[np.intp]) -> Matrix:
+    def error_of_means(self, kinds: Kinds) -> Matrix:
         """Return (k,) how far the assumptions move each candidate's mean over n queries of some kinds."""
         shares = np.bincount(kinds, minlength=len(self.means)) / len(kinds)
         moved: Matrix = self.error * np.sqrt((self.is_assumed * shares[:, None] ** 2).sum(axis=0))
         return moved
 
 
-def kinds_of_queries(
-    targets: FloatArray, *, tasks: Sequence[str | None], features: FloatArray, seed: int
-) -> npt.NDArray[np.intp]:
-    """Sort queries into kinds: by the tasks that logs name, else by clusters of their features.
-
-    Args:
-        targets: (n, k) outcomes, NaN where nothing was logged.
-        tasks: n task names, or None where unknown.
-        features: (n, d).
-        seed: Seed of the clusters.
-
-    Returns:
-        Array (n,) of kinds from 0. Queries of rare and of unknown tasks are of one kind; all are where no
-        outcome is missing, as nothing is to be assumed then.
-    """
-    if not np.isnan(targets).any():
-        return np.zeros(len(targets), dtype=np.intp)
-    by_task = kinds_by_task(tasks)
-    if by_task is not None:
-        return by_task
-    n_answers = float(np.median((~np.isnan(targets)).sum(axis=0)))
-    n_clusters = int(np.clip(n_answers / _PER_CLUSTER, 1, _MAX_CLUSTERS))
-    return cluster_queries(features, n_clusters=n_clusters, seed=seed)
-
-
-def kinds_by_task(tasks: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
-    """Sort queries into kinds by the tasks that logs name.
-
-    Args:
-        tasks: n task names, or None where unknown.
-
-    Returns:
-        Array (n,) of kinds from 0. Queries of rare and of unknown tasks are of one kind. None unless there
-        are two tasks of enough queries.
-    """
-    names = np.array([task or "" for task in tasks], dtype=np.str_)
-    unique, kind, counts = np.unique(names, return_inverse=True, return_counts=True)
-    frequent = (counts >= _MIN_QUERIES) & (unique != "")
-    if frequent.sum() < 2:
-        return None
-    number = np.where(frequent, np.cumsum(frequent), 0)
-    found: npt.NDArray[np.intp] = np.unique(number[kind], return_inverse=True)[1]
-    return found
-
-
-def hardly_answered(answered: npt.NDArray[np.bool_], kinds: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Say which kinds of query each candidate answered a quarter as often as by chance, or less.
-
-    Args:
-        answered: (n, k).
-        kinds: (n,) from 0 to g - 1.
-
-    Returns:
-        Mask (g, k).
-    """
-    counts = _sums(answered, kinds)
-    by_chance = counts.sum(axis=0) * (np.bincount(kinds)[:, None] / max(len(kinds), 1))
-    found: npt.NDArray[np.bool_] = (counts <= _HARDLY * by_chance) & (by_chance >= _BY_CHANCE)
-    return found
-
-
-def assume_outcomes(
-    targets: FloatArray, weights: FloatArray, kinds: npt.NDArray[np.intp]
-) -> AssumedOutcomes | None:
+def assume_outcomes(targets: FloatArray, weights: FloatArray, kinds: Kinds) -> AssumedOutcomes | None:
     """Fit what kinds of query and candidates are worth, additively, where candidates left kinds out.
 
     Args:
@@ -140,17 +63,17 @@ def assume_outcomes(
     if not missing.any():
         return None
     values = np.nan_to_num(targets).astype(np.float64)
-    sums, amounts = _sums(values * weights, kinds), _sums(weights * answered, kinds)
+    sums, amounts = sums_by_kind(values * weights, kinds), sums_by_kind(weights * answered, kinds)
     expected = _additive(sums, amounts)
     means = (sums + _SHRINKAGE * expected) / (amounts + _SHRINKAGE)
     return AssumedOutcomes(
         is_assumed=missing,
         means=np.clip(means, 0.0, 1.0),
-        error=_error(sums, amounts, expected, squares=_sums(values**2 * weights, kinds)),
+        error=_error(sums, amounts, expected, squares=sums_by_kind(values**2 * weights, kinds)),
     )
 
 
-def fill_targets(inputs: HeadInputs, kinds: npt.NDArray[np.intp]) -> HeadInputs:
+def fill_targets(inputs: HeadInputs, kinds: Kinds) -> HeadInputs:
     """Give heads the assumed outcome of every query that a candidate left out with its kind.
 
     Args:
@@ -171,7 +94,7 @@ def fill_targets(inputs: HeadInputs, kinds: npt.NDArray[np.intp]) -> HeadInputs:
     )
 
 
-def chances_by_kind(observed: FloatArray, propensity: FloatArray, kinds: npt.NDArray[np.intp]) -> FloatArray:
+def chances_by_kind(observed: FloatArray, propensity: FloatArray, kinds: Kinds) -> FloatArray:
     """Find out with which probability cells were logged, where answers are not missing at random.
 
     Args:
@@ -187,13 +110,13 @@ def chances_by_kind(observed: FloatArray, propensity: FloatArray, kinds: npt.NDA
     columns = hardly_answered(answered, kinds).any(axis=0)
     if not columns.any():
         return propensity
-    shares = _sums(answered, kinds) / np.maximum(np.bincount(kinds), 1)[:, None]
+    shares = sums_by_kind(answered, kinds) / np.maximum(np.bincount(kinds), 1)[:, None]
     by_kind = np.where(columns, shares[kinds], np.nan)
     return np.where(np.isnan(propensity), by_kind, propensity).astype(np.float32)
 
 
 def complete_columns(
-    values: FloatArray, propensity: FloatArray, kinds: npt.NDArray[np.intp]
+    values: FloatArray, propensity: FloatArray, kinds: Kinds
 ) -> tuple[FloatArray, FloatArray]:
     """Complete who left kinds out, so that its mean is over the same queries as everybody's.
 
@@ -213,11 +136,6 @@ def complete_columns(
     missing = columns & np.isnan(values)
     completed = np.where(missing, assumed.means[kinds], values).astype(np.float32)
     return completed, np.where(columns, np.float32(1.0), propensity)
-
-
-def _sums(values: npt.NDArray[np.generic], kinds: npt.NDArray[np.intp]) -> Matrix:
-    """Add (n, k) values up by kind, (g, k)."""
-    return np.stack([np.bincount(kinds, weights=column) for column in values.T], axis=1)
 
 
 def _additive(sums: Matrix, amounts: Matrix) -> Matrix:

@@ -18,7 +18,7 @@ from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import HeadInputs, column_means, require_above_zero
 from fusion_integrations.query_level.heads.scaling import FeatureScaling
 
-__all__ = ["ClusterHead", "ClusterHeadConfig", "cluster_queries", "fit_cluster_head", "softmax"]
+__all__ = ["ClusterHead", "ClusterHeadConfig", "fit_cluster_head", "softmax"]
 
 _MIN_QUERIES_PER_TASK = 8
 _MAX_QUERIES = 20_000  # to find the groups with; their means use every query
@@ -101,7 +101,7 @@ def fit_cluster_head(config: ClusterHeadConfig, inputs: HeadInputs) -> ClusterHe
     groups = _frequent_tasks(inputs.tasks)
     sample = inputs.sample(_MAX_QUERIES)
     if groups is None:
-        weights, bias = _kmeans_scores(config, sample.features, seed=inputs.seed)
+        weights, bias = _kmeans_scores(config, sample)
     else:
         weights, bias = _task_scores(config, sample, groups)
     finder = ClusterHead(weights=weights, bias=bias, means=np.zeros((len(bias), 0), dtype=np.float32))
@@ -137,33 +137,13 @@ def _task_scores(
     return scaling.fold(weights.T, bias)
 
 
-def cluster_queries(features: FloatArray, *, n_clusters: int, seed: int) -> npt.NDArray[np.intp]:
-    """Sort queries into k-means clusters.
-
-    Args:
-        features: (n, d) features of the queries.
-        n_clusters: How many at most.
-        seed: Seed of the clusters.
-
-    Returns:
-        Array (n,) of clusters from 0; one may be empty.
-    """
-    sample = features
-    if len(features) > _MAX_QUERIES:
-        sample = features[np.sort(np.random.default_rng(seed).permutation(len(features))[:_MAX_QUERIES])]
-    weights, bias = _kmeans_scores(ClusterHeadConfig(n_clusters=n_clusters), sample, seed=seed)
-    return np.asarray((features @ weights + bias).argmax(axis=1), dtype=np.intp)
-
-
-def _kmeans_scores(
-    config: ClusterHeadConfig, features: FloatArray, *, seed: int
-) -> tuple[FloatArray, FloatArray]:
+def _kmeans_scores(config: ClusterHeadConfig, inputs: HeadInputs) -> tuple[FloatArray, FloatArray]:
     cluster = require("sklearn.cluster", extra="train")
-    n_distinct = len(np.unique(features, axis=0))
-    n_clusters = max(1, min(config.n_clusters, len(features) // 5, n_distinct))
-    kmeans = cluster.KMeans(n_clusters=n_clusters, n_init=3, random_state=seed).fit(features)
+    n_distinct = len(np.unique(inputs.features, axis=0))
+    n_clusters = max(1, min(config.n_clusters, len(inputs.features) // 5, n_distinct))
+    kmeans = cluster.KMeans(n_clusters=n_clusters, n_init=3, random_state=inputs.seed).fit(inputs.features)
     centers = kmeans.cluster_centers_.astype(np.float64)
-    sharpness = config.sharpness / max(kmeans.inertia_ / len(features), 1e-9)
+    sharpness = config.sharpness / max(kmeans.inertia_ / len(inputs.features), 1e-9)
     # -|x - c|^2 = 2 x.c - |c|^2 up to a term equal for all clusters: linear scores again.
     weights = np.ascontiguousarray((2 * sharpness * centers.T).astype(np.float32))
     return weights, (-sharpness * (centers**2).sum(axis=1)).astype(np.float32)

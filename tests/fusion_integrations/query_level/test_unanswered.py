@@ -5,14 +5,7 @@ import pytest
 
 from fusion_integrations.query_level.heads import HeadInputs
 from fusion_integrations.query_level.off_policy import importance_weights
-from fusion_integrations.query_level.unanswered import (
-    assume_outcomes,
-    complete_columns,
-    fill_targets,
-    hardly_answered,
-    kinds_by_task,
-    kinds_of_queries,
-)
+from fusion_integrations.query_level.unanswered import assume_outcomes, complete_columns, fill_targets
 
 NAN = np.nan
 N = 100  # queries a kind
@@ -51,45 +44,6 @@ def inputs_of(values):
         n_threads=1,
         seed=0,
     )
-
-
-# Kinds of query
-
-
-def test_kinds_are_the_frequent_tasks_and_all_others_together():
-    tasks = ["b"] * 8 + [None] + ["a"] * 9 + ["rare"] * 7
-    kinds = kinds_by_task(tasks)
-    assert kinds.tolist() == [2] * 8 + [0] + [1] * 9 + [0] * 7
-    assert kinds_by_task(["a"] * 20 + ["rare"] * 7) is None
-
-
-def test_kinds_without_tasks_are_clusters_and_complete_logs_need_none():
-    features = np.repeat([[0.0, 9.0], [9.0, 0.0]], 50, axis=0).astype(np.float32)
-    targets = np.zeros((100, 2), dtype=np.float32)
-    kinds = {"tasks": [None] * 100, "features": features, "seed": 0}
-    assert set(kinds_of_queries(targets, **kinds)) == {0}
-    targets[0, 0] = NAN
-    found = kinds_of_queries(targets, **kinds)
-    assert len(set(found[:50])) == len(set(found[50:])) == 1
-    assert found[0] != found[-1]
-
-
-@pytest.mark.parametrize(("n_answers", "hardly"), [(0, True), (9, True), (30, False)])
-def test_kind_answered_a_quarter_as_often_as_by_chance_is_hardly_answered(n_answers, hardly):
-    # 100 + n answers, of which chance would have a third in each kind.
-    answered = np.zeros((3 * N, 1), dtype=np.bool_)
-    answered[:N] = True
-    answered[N : N + n_answers] = True
-    assert hardly_answered(answered, KINDS)[:, 0].tolist() == [False, hardly, True]
-
-
-def test_few_answers_everywhere_leave_no_kind_out():
-    answered = np.zeros((3 * N, 1), dtype=np.bool_)
-    answered[:20] = True  # by chance 6.7 in each kind: too few to tell
-    assert not hardly_answered(answered, KINDS).any()
-
-
-# Assumptions
 
 
 def test_kind_that_was_left_out_is_assumed_from_others_there_and_the_candidate_elsewhere(outcomes):
