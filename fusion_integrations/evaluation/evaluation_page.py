@@ -135,8 +135,13 @@ def _costs(report: EvaluationReport, rows: Sequence[EvaluationRow], routers: Seq
         return element("p", "The logs have no costs.")
     return cost_block(
         {
-            "Routers": {name: point for name, point in points.items() if name in routers},
+            "LLMs": {
+                name: (cost, performance)
+                for name, (performance, cost) in report.candidate_means.items()
+                if cost is not None
+            },
             "Baselines": {name: point for name, point in points.items() if name not in routers},
+            "Routers": {name: point for name, point in points.items() if name in routers},
         },
         curves={name: each.cost_quality.points for name, each in report.details.items() if each.cost_quality},
         heads=routers,

@@ -166,6 +166,7 @@ class EvaluationReport(ReplayFacts):
     Attributes:
         name: Of the held-out logs.
         rows: One row a policy and strategy; a policy's rows stand together, baselines first.
+        candidate_means: By candidate id, mean performance and mean USD a call, None where unknown.
         policies: The policies by name.
         cost_scale_usd: By policy, the USD a call that count as one full point of performance; None where
             cost does not count.
@@ -177,6 +178,7 @@ class EvaluationReport(ReplayFacts):
 
     name: str
     rows: tuple[EvaluationRow, ...]
+    candidate_means: Mapping[str, tuple[float, float | None]]
     policies: Mapping[str, RoutingPolicy]
     cost_scale_usd: Mapping[str, float | None]
     level: float
@@ -230,6 +232,7 @@ class EvaluationReport(ReplayFacts):
             "estimation": None if self.estimation is None else self.estimation.to_json(),
             "details": {name: details.to_json() for name, details in self.details.items()},
             "drift": None if self.drift is None else self.drift.to_json(),
+            "candidate_means": {name: list(means) for name, means in self.candidate_means.items()},
             "queries": [query.to_json() for query in self.queries] if with_queries else [],
             "candidates": list(self.candidates),
             "trained_elsewhere": list(self.trained_elsewhere),

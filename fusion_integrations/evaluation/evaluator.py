@@ -41,6 +41,7 @@ from fusion_integrations.query_level.decision import choose
 from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, POLICY_PRESETS, RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
+from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.types import PriceTable
 
@@ -139,6 +140,7 @@ def evaluate_routers(
     return EvaluationReport(
         name=name,
         rows=tuple(rows),
+        candidate_means=_candidate_means(replay.test),
         policies=dict(policies),
         cost_scale_usd=scales,
         level=level,
@@ -228,6 +230,19 @@ def _routed(
         )
         for name, router in routers.items()
     ]
+
+
+def _candidate_means(test: RouterDataset) -> dict[str, tuple[float, float | None]]:
+    means = zip(
+        test.candidates,
+        test.performance.mean(axis=0).tolist(),
+        test.cost_usd.mean(axis=0).tolist(),
+        strict=True,
+    )
+    return {
+        candidate.id: (performance, None if np.isnan(cost) else cost)
+        for candidate, performance, cost in means
+    }
 
 
 def _reference(strategies: Sequence[Strategy]) -> Selection:

@@ -1,4 +1,4 @@
-"""Let a reader of a page look at single queries: what every candidate scored and what each head chose."""
+"""Let a reader of a page look at single queries: what every candidate scored and what each router chose."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _N_SHOWN = 200  # rows that a browser filters at once and a reader might look th
 _SUMMARY = 240  # characters of a query that are shown at first
 _LONGEST = 4000  # characters of a query that are in the page
 
-_MARKS = {"": "all", "differ": "heads chose differently", "missed": "a head missed the best answer"}
+_MARKS = {"": "all", "differ": "routers chose differently", "missed": "a router missed the best answer"}
 
 
 def query_explorer(queries: Sequence[QueryOutcome], *, candidates: Sequence[str]) -> Html:
@@ -33,11 +33,11 @@ def query_explorer(queries: Sequence[QueryOutcome], *, candidates: Sequence[str]
         "div",
         element("label", "Search", element("input", type="search", name="search", autocomplete="off")),
         _select("Task", "task", {"": "all"} | {task: task for task in tasks}),
-        _select("LLM chosen by a head", "choice", {"": "any"} | {name: name for name in candidates}),
+        _select("LLM chosen by a router", "choice", {"": "any"} | {name: name for name in candidates}),
         _select("Queries", "which", _MARKS),
         class_="filters",
     )
-    headings = ("Query", "Task", "Performance of each LLM", "Choice of each head")
+    headings = ("Query", "Task", "Performance of each LLM", "Choice of each router")
     head = element(
         "tr", *(element("th", each, scope="col", role="columnheader") for each in headings), role="row"
     )
@@ -120,11 +120,11 @@ def _scores(query: QueryOutcome) -> Html:
 
 
 def _choices(query: QueryOutcome) -> Html:
-    heads: dict[str, list[str]] = {}
-    for head, chosen in query.chosen.items():
-        heads.setdefault(chosen, []).append(head)
+    routers: dict[str, list[str]] = {}
+    for router, chosen in query.chosen.items():
+        routers.setdefault(chosen, []).append(router)
     lines = []
-    for chosen, names in heads.items():
+    for chosen, names in routers.items():
         score = query.performance.get(chosen)
         reached = "not logged" if score is None else f"{score:.2f}"
         lines.append(element("li", f"{', '.join(names)}: ", element("b", chosen), f" ({reached})"))

@@ -37,7 +37,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _N_COLORS = 8
 _LOG_RATIO = 20.0  # costs that differ more than this are shown on a logarithmic axis
 _N_STEPS = 60
-_GROUP_SYMBOLS, _GROUP_COLORS = ("circle", "diamond"), ("--muted", "--text")
+_GROUP_SYMBOLS, _GROUP_COLORS = ("circle", "diamond", "square"), ("--muted", "--text", "--text")
 _LEAST_REACH = 0.02  # half width of the axis of gains
 
 
@@ -84,7 +84,7 @@ def cost_figure(
     """Show performance against cost: points in groups, and for each head its points and the hull over them.
 
     Args:
-        groups: Mean USD a call and mean performance by name, by the name of the group.
+        groups: Mean USD a call and mean performance by name, by the name of the group; three at most.
         curves: What each head offers.
         heads: All heads, for their colours.
 
@@ -102,7 +102,9 @@ def cost_figure(
     labels = dict(zip(best_first, places, strict=True))
     traces = [
         _points(group, found, [labels[group, name] for name in found], symbol=symbol, color=color)
-        for (group, found), symbol, color in zip(groups.items(), _GROUP_SYMBOLS, _GROUP_COLORS, strict=False)
+        for (group, found), symbol, color in zip(
+            groups.items(), _GROUP_SYMBOLS[: len(groups)], _GROUP_COLORS[: len(groups)], strict=True
+        )
     ]
     for head, curve in curves.items():
         hull = _hull_line(curve, is_log=is_log)

@@ -37,9 +37,11 @@ def test_page_of_an_evaluation_shows_gain_cost_and_tasks(make_logs, make_router,
     gain, cost, tasks, calibration = figures(render_evaluation_page(report))
     assert [trace["name"] for trace in gain["data"]] == ["Best per Task", "&lt;i&gt;mine"]
     mine_at_every_cost_weight = ["&lt;i&gt;mine"] * 2  # as points, and the hull over them
-    assert [trace["name"] for trace in cost["data"]] == ["Routers", "Baselines", *mine_at_every_cost_weight]
+    names = [trace["name"] for trace in cost["data"]]
+    assert names == ["LLMs", "Baselines", "Routers", *mine_at_every_cost_weight]
+    assert sorted(cost["data"][0]["x"]) == [250.0, 1000.0]  # USD per 1000 calls of small and large
     (mine,) = [row for row in report.rows if row.is_router]
-    assert cost["data"][0]["x"] == [1000 * mine.cost_usd]
+    assert cost["data"][2]["x"] == [1000 * mine.cost_usd]
     assert "&lt;i&gt;mine" in [trace.get("name") for trace in calibration["data"]]
     assert tasks["data"][-1]["x"] == [mine.per_task["math"], mine.per_task["prose"]]
 

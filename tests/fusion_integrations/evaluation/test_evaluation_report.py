@@ -22,6 +22,7 @@ ROW = EvaluationRow(
 REPORT = EvaluationReport(
     name="logs",
     rows=(ROW,),
+    candidate_means={"a": (0.5, 0.001)},
     policies={"cost-first": COST_FIRST},
     cost_scale_usd={"cost-first": 0.01},
     candidates=("a",),

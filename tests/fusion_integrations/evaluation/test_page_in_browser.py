@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from fusion_integrations.evaluation import render_page
+from fusion_integrations.evaluation import evaluate_routers, render_evaluation_page, render_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -213,6 +213,29 @@ def phone_page(tmp_path, make_benchmark):
     with running_browser() as browser:
         browser.open(path, width=360, height=740)
         yield browser
+
+
+def test_page_of_an_evaluation_draws_every_plot_and_finds_single_queries(
+    tmp_path, make_logs, make_router, train_rows, test_rows
+):
+    report = evaluate_routers(
+        {"<i>mine": make_router()}, logs=make_logs(test_rows), train_logs=make_logs(train_rows)
+    )
+    path = tmp_path / "page.html"
+    path.write_text(render_evaluation_page(report))
+    with running_browser() as browser:
+        browser.open(path)
+        assert (browser.problems, browser.requests) == ([], [])
+        n_plots = 3 * len(report.policies) + 1  # gains, costs and tasks of each; calibration
+        assert browser.run("document.querySelectorAll('.plot').length") == n_plots
+        assert browser.run("[...document.querySelectorAll('.plot')].every(p => p.querySelector('.trace'))")
+        browser.run("document.querySelector('.explorer [name=search]').focus()")
+        browser.type_text("coins")
+        visible = "[...document.querySelectorAll('.explorer tbody tr:not([hidden])')]"
+        assert browser.run(f"{visible}.map(row => row.querySelector('th').textContent)") == [
+            "the sum of all coins"
+        ]
+        assert "<i>mine" in browser.run("document.querySelector('.explorer').textContent")
 
 
 def set_filter(page, name, value):
