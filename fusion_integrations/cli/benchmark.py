@@ -149,12 +149,11 @@ def _tell(
     _refuse_nothing(reports, skipped)
     reasons = {title: str(error) for title, error in skipped.items()}
     document = {"reports": [report.to_json() for report in reports], "skipped": reasons}
-    remarks = [f"Not measured: {title}: {reason}" for title, reason in reasons.items()]
+    remarks = [f"Not measured: {_reason(title, error)}" for title, error in skipped.items()]
     # Shown first: a file that cannot be written must not take the result with it.
     place.show(document, *render_benchmark(reports), *remarks)
-    files.write(
-        document, reports, frames=[frame for _, frame in measured], page=partial(render_page, reports)
-    )
+    page = partial(render_page, reports, remarks=remarks)
+    files.write(document, reports, frames=[frame for _, frame in measured], page=page)
 
 
 @contextmanager
@@ -172,8 +171,12 @@ def _refuse_nothing(reports: Sequence[object], skipped: dict[str, FusionError]) 
         return
     if len(skipped) == 1:
         raise next(iter(skipped.values()))
-    reasons = " ".join(f"{title}: {error}" for title, error in skipped.items())
+    reasons = " ".join(_reason(title, error) for title, error in skipped.items())
     raise NotEnoughLogsError(f"None of the logs could be measured on. {reasons}")
+
+
+def _reason(title: str, error: FusionError) -> str:
+    return str(error) if f"'{title}'" in str(error) else f"{title}: {error}"
 
 
 def _counter(progress: ShowProgress, name: str, heads: Sequence[str]) -> Callable[[str], None]:

@@ -87,6 +87,12 @@ def prepare_arena(
         is_train = np.array([query_id not in measured for query_id in dataset.query_ids])
         parts = [(is_train & ~np.isin(groups, groups[~is_train]), ~is_train)]
         split = "trained on another log"
+    if not all(learned.any() for learned, _ in parts):
+        message = (
+            "No query is left to learn from: every training query is a near-duplicate of one to measure on "
+            "(equal but for numbers, case and punctuation). Pass other logs to learn from, or more of them."
+        )
+        raise NotEnoughLogsError(message)
     return Arena(
         frame=logs,
         dataset=dataset,

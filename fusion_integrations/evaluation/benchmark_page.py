@@ -25,11 +25,12 @@ __all__ = ["render_page"]
 _N_BEST_CANDIDATES = 2  # beside Best Single, which is one of them
 
 
-def render_page(reports: Sequence[BenchmarkReport]) -> str:
+def render_page(reports: Sequence[BenchmarkReport], *, remarks: Sequence[str] = ()) -> str:
     """Make one self-contained page of benchmarks; the texts of its queries are in it.
 
     Args:
         reports: One a log.
+        remarks: What is to be said beside, such as which logs could not be measured on.
 
     Returns:
         The HTML document; it needs no other file and no network.
@@ -37,7 +38,7 @@ def render_page(reports: Sequence[BenchmarkReport]) -> str:
     Raises:
         MissingDependencyError: If Plotly is not installed.
     """
-    return render_parts("Router benchmark", [_part(report) for report in reports])
+    return render_parts("Router benchmark", [_part(report) for report in reports], remarks=remarks)
 
 
 def _part(report: BenchmarkReport) -> PagePart:

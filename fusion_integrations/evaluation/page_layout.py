@@ -30,12 +30,13 @@ class PagePart:
     content: Html
 
 
-def render_parts(title: str, parts: Sequence[PagePart]) -> str:
+def render_parts(title: str, parts: Sequence[PagePart], *, remarks: Sequence[str] = ()) -> str:
     """Make the page.
 
     Args:
         title: What the page is.
         parts: One a log.
+        remarks: What is to be said of all, before them.
 
     Returns:
         The whole HTML document.
@@ -82,7 +83,12 @@ def render_parts(title: str, parts: Sequence[PagePart]) -> str:
     body = element(
         "body",
         element("a", "Skip to the results", href="#results", class_="skip"),
-        element("header", element("h1", title), element("nav", contents, aria_label="Logs")),
+        element(
+            "header",
+            element("h1", title),
+            element("nav", contents, aria_label="Logs"),
+            sentences(remarks) if remarks else Html(),
+        ),
         element("main", *sections, id="results"),
         *(Html(f"<script>{script}</script>") for script in scripts),
     )

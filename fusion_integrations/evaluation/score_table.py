@@ -46,11 +46,9 @@ def score_tables_in(folder: str | Path) -> list[Path]:
         LogSchemaError: If there is none.
     """
     place = Path(folder)
-    found = (
-        [place]
-        if place.is_file()
-        else sorted(path for path in place.glob("*.parquet") if not path.name.startswith("."))
-    )
+    if not place.exists():
+        raise LogSchemaError(f"'{folder}' does not exist. Pass a folder of .parquet files, or one of them.")
+    found = [place] if place.is_file() else sorted(filter(_is_table, place.iterdir()))
     if not found:
         message = f"'{folder}' holds no .parquet file. Pass a folder of tables with the columns {_REQUIRED}."
         raise LogSchemaError(message)
@@ -117,6 +115,10 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
         )
         raise LogSchemaError(message)
     return logs
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet" and not path.name.startswith(".")
 
 
 def _columns(table: pl.DataFrame, *, path: str | Path) -> dict[str, pl.Series]:

@@ -119,7 +119,7 @@ def test_benchmark_when_results_cannot_be_written_refuses(measure, folder, tmp_p
     assert "cannot be written: it is a folder, or its folder does not exist" in result.stderr
 
 
-def test_benchmark_measures_the_other_files_when_one_cannot_be(measure, folder):
+def test_benchmark_measures_the_other_files_when_one_cannot_be(measure, folder, tmp_path):
     (folder / "broken.parquet").write_bytes(b"PAR1 junk")
     (folder / "._first.parquet").write_bytes(b"a file system's own")
     pl.DataFrame({"price": [1]}).write_parquet(folder / "prices.parquet")
@@ -132,7 +132,11 @@ def test_benchmark_measures_the_other_files_when_one_cannot_be(measure, folder):
     assert "cannot be read as Parquet" in broken[1]
     assert "lacks the columns" in prices[1]
     assert small[0] == "small"
-    assert "Not measured: small: The logs hold" in " ".join(measure("--data", folder).stdout.split())
+    page = tmp_path / "page.html"
+    shown = " ".join(measure("--data", folder, "--html", page).stdout.split())
+    assert "Not measured: small: The logs hold" in shown
+    assert f"Not measured: '{folder / 'prices.parquet'}' lacks the columns" in shown
+    assert "Not measured: small: The logs hold" in page.read_text()
 
 
 def test_benchmark_when_no_file_can_be_measured_gives_every_reason(measure, tmp_path):

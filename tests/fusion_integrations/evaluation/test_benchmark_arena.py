@@ -1,7 +1,16 @@
 import numpy as np
 import polars as pl
+import pytest
 
+from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.benchmark_arena import measurable, prepare_arena
+
+
+def test_arena_without_a_training_query_that_is_new_is_refused(make_sums_and_prose):
+    frame = make_sums_and_prose(10)
+    again = frame.with_columns(query_id="other" + pl.col("query_id"))
+    with pytest.raises(NotEnoughLogsError, match="every training query is a near-duplicate"):
+        prepare_arena(frame, again, protocol="folds", n_folds=2, seed=0)
 
 
 def test_arena_keeps_near_duplicates_of_measured_queries_out_of_training(make_sums_and_prose):

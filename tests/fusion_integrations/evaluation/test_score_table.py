@@ -98,5 +98,10 @@ def test_tables_of_a_folder_are_sorted_and_a_file_stands_for_itself(write, tmp_p
     (tmp_path / "a.parquet").write_bytes(path.read_bytes())
     assert [found.name for found in score_tables_in(tmp_path)] == ["a.parquet", "scores.parquet"]
     assert score_tables_in(path) == [path]
-    with pytest.raises(LogSchemaError, match=r"holds no \.parquet file"):
+    (tmp_path / "z.PARQUET").write_bytes(path.read_bytes())
+    assert score_tables_in(tmp_path)[-1].name == "z.PARQUET"
+    with pytest.raises(LogSchemaError, match="does not exist"):
         score_tables_in(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LogSchemaError, match=r"holds no \.parquet file"):
+        score_tables_in(tmp_path / "empty")
