@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -79,6 +80,9 @@ def terminal(*, as_json: bool, debug: bool, if_interrupted: str = "Interrupted."
         typer.Exit: If the body failed.
     """
     place = Terminal(as_json=as_json)
+    handler = _Remarks(place.progress)
+    logger = logging.getLogger("fusion_integrations")
+    logger.addHandler(handler)
     try:
         with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
             yield place
@@ -90,6 +94,23 @@ def terminal(*, as_json: bool, debug: bool, if_interrupted: str = "Interrupted."
     except KeyboardInterrupt as error:
         place.fail(error, if_interrupted)
         raise typer.Exit(130) from error
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Remarks(logging.Handler):
+    """Prints each warning of the library once: a verb may train on the same logs many times."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(level=logging.WARNING)
+        self._console = console
+        self._said: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._said:
+            self._said.add(message)
+            self._console.print(message, soft_wrap=True)
 
 
 def plain_table(title: str, *, text_columns: Sequence[str], number_columns: Sequence[str] = ()) -> Table:

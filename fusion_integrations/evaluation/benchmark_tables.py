@@ -130,8 +130,8 @@ def _scenarios(report: BenchmarkReport) -> Table:
         ),
     )
     first = next(iter(report.policies))
-    for name, policy in report.policies.items():
-        table.add_row(Text(f"{name} (cost weight {policy['cost_weight']:g})", "bold"))
+    for name in report.policies:
+        table.add_row(Text(name, "bold"))
         for row in report.rows:
             outcome = row.scenarios[name]
             # What a head offers at every cost weight is no matter of the scenario: said once.
@@ -145,7 +145,8 @@ def _scenarios(report: BenchmarkReport) -> Table:
                 *cost_quality_cells(curve),
                 end_section=row is report.rows[-1],
             )
-    add_caption_line(table, COST_QUALITY_CAPTION)
+    weights = ", ".join(f"{name} {policy['cost_weight']:g}" for name, policy in report.policies.items())
+    add_caption_line(table, f"Cost weights: {weights}. {COST_QUALITY_CAPTION}")
     return table
 
 

@@ -130,10 +130,11 @@ def _columns(table: pl.DataFrame, *, path: str | Path) -> dict[str, pl.Series]:
         try:
             values = _cast(table[name], LOG_SCHEMA[target])
         except pl.exceptions.PolarsError as error:
+            why = str(error).partition("\n")[0]
             if name in _REQUIRED:
-                message = f"'{path}': '{name}' is of another type than expected: {error}"
+                message = f"'{path}': '{name}' is of another type than expected: {why}"
                 raise LogSchemaError(message) from error
-            logger.warning("'%s': '%s' is of another type than expected and not read: %s", path, name, error)
+            logger.warning("'%s': '%s' is of another type than expected and not read: %s", path, name, why)
             continue
         if target in found:
             logger.warning("'%s': '%s' is read, '%s' beside it is not.", path, name, found[target][0])

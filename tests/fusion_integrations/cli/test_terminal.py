@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 
 import pytest
@@ -29,6 +30,19 @@ def test_terminal_when_json_is_wanted_keeps_every_other_print_off_stdout(capsys)
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"name": "ä\ud800"}
     assert captured.err == "from a library\n"
+
+
+def test_terminal_says_each_warning_of_the_library_once_and_off_stdout(capsys):
+    logger = logging.getLogger("fusion_integrations.anything")
+    for _ in range(2):
+        with terminal(as_json=False, debug=False) as place:
+            for name in ("[red]x[/red]", "[red]x[/red]", "y"):
+                logger.warning("Fewer answers of %s", name)
+            logger.info("not of interest")
+            place.show({}, "result")
+        captured = capsys.readouterr()
+        assert captured.err == "Fewer answers of [red]x[/red]\nFewer answers of y\n"
+        assert captured.out == "result\n"
 
 
 @pytest.mark.parametrize("as_json", [False, True])
