@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import typer
 
@@ -84,7 +85,7 @@ def evaluate_router(
             if policy
             else usable_policies(first),
             label=_common_label(routers),
-            name=Path(logs).stem,
+            name=_log_name(logs),
             n_shown=files.n_shown,
         )
         place.show(report.to_json(), *render_table(report), *render_details(report))
@@ -97,6 +98,13 @@ def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:
 
     knows_cost = router.basis.cost_scale_usd is not None
     return {name: policy for name, policy in POLICY_PRESETS.items() if knows_cost or not policy.needs_cost}
+
+
+def _log_name(location: str) -> str:
+    """Name logs after their file or database; the rest of a URL may hold a password."""
+    if "://" not in location:
+        return Path(location).resolve().stem
+    return Path(urlsplit(location).path).stem or "logs"
 
 
 def _names(artifacts: Sequence[Path]) -> dict[str, Path]:

@@ -17,10 +17,10 @@ from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.off_policy import doubly_robust
-from fusion_integrations.query_level.policy import POLICY_PRESETS, RoutingPolicy
-from fusion_integrations.query_level.query_kinds import kinds_by_task
+from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD, POLICY_PRESETS, RoutingPolicy
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task
 from fusion_integrations.query_level.router_dataset import RouterDataset
-from fusion_integrations.query_level.unanswered import chances_by_kind
+from fusion_integrations.query_level.unanswered import chances_by_kind, fill_amounts
 
 __all__ = ["Arena", "measurable", "prepare_arena"]
 
@@ -130,16 +130,24 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
         raise NotEnoughLogsError("No query is left to measure on. Collect more logs, or split them anew.")
     # The measured queries alone: in logs trained on, candidates may have answered more or less often.
     part = dataset.select(routed)
-    means = training_means(part.cost_usd, propensity=part.propensity)
-    mean_cost = np.broadcast_to(means, part.cost_usd.shape).astype(np.float32)
+    kinds = kinds_by_task(part.tasks)
+    mean_cost = _mean_costs(part, kinds)
     performance, cost_usd = dataset.performance.copy(), dataset.cost_usd.copy()
-    tasks = kinds_by_task(part.tasks)
-    chances = part.propensity if tasks is None else chances_by_kind(part.performance, part.propensity, tasks)
     expected = predicted[routed]
     expected = np.where(np.isnan(expected), np.nanmean(expected, axis=1, keepdims=True), expected)
+    chances = chances_by_kind(part.performance, part.propensity, kinds)
     performance[routed] = doubly_robust(part.performance, expected, chances)
+    chances = chances_by_kind(part.cost_usd, part.propensity, kinds)
     cost_usd[routed] = doubly_robust(part.cost_usd, mean_cost, chances)
     return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
+
+
+def _mean_costs(part: RouterDataset, kinds: Kinds) -> FloatArray:
+    """Give (n, k) mean costs, of a candidate's unanswered kinds what is assumed."""
+    means = training_means(part.cost_usd, propensity=part.propensity)
+    filled = fill_amounts(part.cost_usd, ~np.isnan(part.performance), kinds)
+    is_assumed = np.isnan(part.cost_usd) & ~np.isnan(filled)
+    return np.where(is_assumed, filled, means).astype(np.float32)
 
 
 def _joined(frame: pl.DataFrame, train: pl.DataFrame) -> pl.DataFrame:
@@ -159,7 +167,7 @@ def _policies(dataset: RouterDataset, parts: Sequence[tuple[Mask, Mask]]) -> dic
     if not _can_weigh_cost(dataset, parts):
         return without_cost
     scale = float(np.nanmean(dataset.cost_usd, axis=0).max())
-    if scale <= 0:  # everything is free: nothing to weigh
+    if scale < MIN_COST_SCALE_USD:  # everything is free, or all but: nothing to weigh
         return without_cost
     return {name: replace(policy, cost_scale_usd=scale) for name, policy in POLICY_PRESETS.items()}
 

@@ -19,7 +19,6 @@ from fusion_integrations.evaluation.baselines import (
     oracle,
     random_baseline,
     select_columns,
-    training_means,
 )
 from fusion_integrations.evaluation.benchmark_arena import Arena
 from fusion_integrations.evaluation.benchmark_report import (
@@ -35,7 +34,7 @@ from fusion_integrations.evaluation.strategies import dataset_rewards
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.query_kinds import kinds_by_task
 from fusion_integrations.query_level.router_dataset import RouterDataset
-from fusion_integrations.query_level.unanswered import complete_columns
+from fusion_integrations.query_level.unanswered import complete_kinds, fill_amounts
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["Scoreboard"]
@@ -193,12 +192,7 @@ class Scoreboard:
 
 def _training_rewards(train: RouterDataset, policy: RoutingPolicy) -> tuple[Matrix, Matrix]:
     """Give (m, k) rewards and propensities; what a candidate left out with its task is assumed."""
-    tasks = kinds_by_task(train.tasks)
-    if tasks is None:
-        return dataset_rewards(train, policy), train.propensity
-    performance, propensity = complete_columns(train.performance, train.propensity, tasks)
-    means = training_means(train.cost_usd, propensity=train.propensity)
-    is_assumed = np.isnan(train.performance) & ~np.isnan(performance)
-    cost_usd = np.where(is_assumed & np.isnan(train.cost_usd), means, train.cost_usd).astype(np.float32)
-    completed = replace(train, performance=performance, cost_usd=cost_usd)
-    return dataset_rewards(completed, policy), propensity
+    kinds = kinds_by_task(train.tasks)
+    performance, propensity = complete_kinds(train.performance, train.propensity, kinds)
+    cost_usd = fill_amounts(train.cost_usd, ~np.isnan(train.performance), kinds)
+    return dataset_rewards(replace(train, performance=performance, cost_usd=cost_usd), policy), propensity

@@ -18,7 +18,7 @@ from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.heads import ClusterHeadConfig, FittedHead, HeadInputs, fit_members
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
-from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task, kinds_of_queries
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets
@@ -138,7 +138,7 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
     for fold, member in enumerate(members):
         unseen[folds == fold] = member.predict(features[folds == fold])
     usage = fit_usage(
-        train, features, n_embedding=embedder.identity.dimensions, n_threads=n_threads, seed=seed
+        train, features, kinds=kinds, n_embedding=embedder.identity.dimensions, n_threads=n_threads, seed=seed
     )
     filled = _estimated(train, unseen, usage.predict(train.texts, features).cost_usd, kinds=kinds)
     # Every cell has a value now, which stands for itself.
@@ -156,7 +156,7 @@ def describe_estimation(frame: pl.DataFrame, logged: RouterDataset) -> Estimatio
     Returns:
         The facts.
     """
-    overlap = measure_overlap(frame, logged)
+    overlap = measure_overlap(frame, logged, kinds=kinds_by_task(logged.tasks))
     found = [overlap.certainty] if overlap.certainty else []
     silent = [name for name, count in overlap.n_answers.items() if count == 0]
     if silent:
@@ -166,6 +166,7 @@ def describe_estimation(frame: pl.DataFrame, logged: RouterDataset) -> Estimatio
             "Some answers were logged with an unknown probability: the estimates assume that who answered "
             "had nothing to do with how well."
         )
+    found += overlap.assumptions
     return Estimation(
         n_complete=overlap.n_complete,
         n_answers=overlap.n_answers,
@@ -178,9 +179,12 @@ def _estimated(
     logged: RouterDataset, performance: FloatArray, cost_usd: FloatArray, *, kinds: Kinds
 ) -> RouterDataset:
     predicted = np.clip(performance, 0.0, 1.0).astype(np.float32)
-    chances = chances_by_kind(logged.performance, logged.propensity, kinds)
+
+    def estimated(observed: FloatArray, expected: FloatArray) -> FloatArray:
+        return doubly_robust(observed, expected, chances_by_kind(observed, logged.propensity, kinds))
+
     return replace(
         logged,
-        performance=doubly_robust(logged.performance, predicted, chances),
-        cost_usd=doubly_robust(logged.cost_usd, cost_usd.astype(np.float32), chances),
+        performance=estimated(logged.performance, predicted),
+        cost_usd=estimated(logged.cost_usd, cost_usd.astype(np.float32)),
     )

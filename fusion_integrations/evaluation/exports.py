@@ -18,6 +18,7 @@ import polars as pl
 
 from fusion_integrations.errors import ArtifactWriteError, InvalidPolicyError, NotEnoughLogsError
 from fusion_integrations.evaluation.query_outcomes import QueryOutcome
+from fusion_integrations.query_level.labels import label_from_name, label_values
 
 __all__ = ["RoutedReport", "export_llmrouterbench", "export_routerarena"]
 
@@ -56,6 +57,11 @@ class RoutedReport(Protocol):
         ...
 
     @property
+    def label(self) -> str:
+        """The score that counts as performance."""
+        ...
+
+    @property
     def n_queries(self) -> int:
         """Number of queries."""
         ...
@@ -89,7 +95,7 @@ def export_routerarena(report: RoutedReport, frame: pl.DataFrame, folder: str | 
         RouterArena (arXiv 2510.00202), github.com/RouteWorks/RouterArena,
         `router_inference/generate_prediction_file.py` and `check_config_prediction_files.py`.
     """
-    queries, answers, texts = _queries(report), _answers(frame), _texts(frame)
+    queries, answers, texts = _queries(report), _answers(frame, label=report.label), _texts(frame)
     written = []
     for router in report.routers:
         name = f"{report.name}-{router}"
@@ -129,7 +135,7 @@ def export_llmrouterbench(
         LLMRouterBench (arXiv 2601.07206), github.com/ynulihao/LLMRouterBench, section "Data Format" of its
         README and `data_collector/storage.py`.
     """
-    queries, answers, texts = _queries(report), _answers(frame), _texts(frame)
+    queries, answers, texts = _queries(report), _answers(frame, label=report.label), _texts(frame)
     ids = [query.query_id for query in queries]
     models = {candidate: dict.fromkeys(ids, candidate) for candidate in report.candidates}
     for router in report.routers:
@@ -168,12 +174,13 @@ def _texts(frame: pl.DataFrame) -> dict[str, str]:
     return dict(frame.group_by("query_id").agg(pl.col("query_text").min()).iter_rows())
 
 
-def _answers(frame: pl.DataFrame) -> _Answers:
+def _answers(frame: pl.DataFrame, *, label: str) -> _Answers:
     means = [pl.col(name).mean() for name in ("performance", "cost_usd")]
     tokens = [pl.col(name).mean().round().cast(pl.Int64) for name in ("input_tokens", "output_tokens")]
     firsts = [pl.col(name).drop_nulls().first() for name in ("response", "reference")]
     cells = (
-        frame.filter(pl.col("performance").is_not_null())
+        frame.with_columns(performance=label_values(label_from_name(label)))
+        .filter(pl.col("performance").is_not_null())
         .group_by("query_id", "candidate_id")
         .agg(*means, *tokens, *firsts)
     )

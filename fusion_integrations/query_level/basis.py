@@ -10,11 +10,10 @@ from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.quality_target import QualityCurves
 
-__all__ = ["UNVALIDATED_MARGIN_Z", "DecisionBasis"]
+__all__ = ["ADDED_MARGIN_Z", "DecisionBasis"]
 
-# Validation may find that predictions can be trusted as they are; not where it saw nothing: of candidates
-# added later, or on kinds of query that a candidate hardly answered.
-UNVALIDATED_MARGIN_Z = 1.0
+# Validation may find that predictions can be trusted as they are; that was not of candidates added later.
+ADDED_MARGIN_Z = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.protocols import FloatArray
-from fusion_integrations.query_level.basis import UNVALIDATED_MARGIN_Z, DecisionBasis
+from fusion_integrations.query_level.basis import ADDED_MARGIN_Z, DecisionBasis
 from fusion_integrations.query_level.eligibility import Exclusions, exclude_others_than, exclusions
 from fusion_integrations.query_level.exploration import epsilon_greedy, thompson
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -211,12 +211,12 @@ def _default(
 def _margins(
     prediction: Prediction, policy: RoutingPolicy, *, basis: DecisionBasis
 ) -> npt.NDArray[np.float64]:
-    """Return (k,) margins: as validated, no less than `UNVALIDATED_MARGIN_Z` for who came later."""
+    """Return (k,) margins: as validated, no less than `ADDED_MARGIN_Z` for who came later."""
     margin = basis.margin_for(policy)
     margins = np.full(len(prediction.candidates), margin)
     if basis.added and policy.margin_z is None:
         is_added = [candidate.id in basis.added for candidate in prediction.candidates]
-        margins[is_added] = max(margin, UNVALIDATED_MARGIN_Z)
+        margins[is_added] = max(margin, ADDED_MARGIN_Z)
     return margins
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Label",
     "LabelBlend",
     "label_from_json",
+    "label_from_name",
     "label_name",
     "label_to_json",
     "label_values",
@@ -63,6 +64,14 @@ def label_name(label: AnyLabel) -> str:
             f"{label.weights[name]:g} {name}" for name in get_args(Label) if name in label.weights
         )
     return label
+
+
+def label_from_name(name: str) -> AnyLabel:
+    """Rebuild a label from its `label_name`."""
+    if " " not in name:
+        return label_from_json(name)
+    shares = (part.split(" ") for part in name.split(" + "))
+    return label_from_json({score: float(share) for share, score in shares})
 
 
 def parse_label(text: str) -> AnyLabel:

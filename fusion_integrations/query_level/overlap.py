@@ -15,13 +15,12 @@ from fusion_integrations.query_level.off_policy import (
     effective_sample_size,
     importance_weights,
 )
-from fusion_integrations.query_level.query_kinds import hardly_answered
+from fusion_integrations.query_level.query_kinds import Kinds, hardly_answered
 from fusion_integrations.query_level.router_dataset import RouterDataset
 
 __all__ = ["Overlap", "measure_overlap"]
 
 _FEW_EFFECTIVE = 50  # weighted answers worth fewer than this say little of a mean
-_LARGE = 0.1  # share of the queries from which tasks move a mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +34,8 @@ class Overlap:
         effective_answers: By candidate id, what its weighted answers are worth in equally weighted ones.
         n_answers: By candidate id, its answers.
         n_rare: Answers logged with a probability below that which they count with at least.
-        avoided: By candidate id, the tasks of which it answered a quarter of what chance would have, or less,
-            if these are a tenth of the queries: answers are then not missing at random.
+        avoided: By candidate id, the kinds of query that it hardly answered: tasks by name, and what share of
+            the queries others are. Answers are then not missing at random.
     """
 
     n_queries: int
@@ -81,25 +80,30 @@ class Overlap:
                 f"{self.n_rare} answers were logged with a probability below {MIN_PROPENSITY:g} and count as "
                 "if it had been that: what is said of candidates so rarely tried leans towards predictions."
             )
-        found += [
-            f"'{name}' hardly answered {tasks}: what it is worth there, and so its mean, is assumed: from "
+        return (*found, *self.assumptions)
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What is assumed of candidates on kinds of query that they hardly answered, one sentence each."""
+        return tuple(
+            f"'{name}' hardly answered {kinds}: what it is worth there, and so its mean, is assumed: from "
             "other candidates there, and from how it compares with them elsewhere. Let it answer some of "
             "those queries before relying on it."
-            for name, tasks in self.avoided.items()
-        ]
-        return tuple(found)
+            for name, kinds in self.avoided.items()
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the overlap as JSON data, warnings included."""
         return {**vars(self), "warnings": list(self.warnings)}
 
 
-def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset) -> Overlap:
+def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset, *, kinds: Kinds) -> Overlap:
     """Measure what the answers of a log cover.
 
     Args:
         frame: The logs, in `LOG_SCHEMA`.
-        dataset: The same, pivoted.
+        dataset: The same, pivoted: n queries.
+        kinds: (n,) their kinds.
 
     Returns:
         The overlap.
@@ -122,16 +126,28 @@ def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset) -> Overlap:
         effective_answers=dict(zip(ids, map(float, sizes), strict=True)),
         n_answers=dict(zip(ids, map(int, answered.sum(axis=0)), strict=True)),
         n_rare=int((answered & (dataset.propensity < MIN_PROPENSITY)).sum()),
-        avoided=_avoided(answered, ids=ids, tasks=dataset.tasks),
+        avoided=_avoided(answered, ids=ids, tasks=dataset.tasks, kinds=kinds),
     )
 
 
 def _avoided(
-    answered: npt.NDArray[np.bool_], *, ids: list[str], tasks: tuple[str | None, ...]
+    answered: npt.NDArray[np.bool_], *, ids: list[str], tasks: tuple[str | None, ...], kinds: Kinds
 ) -> dict[str, list[str]]:
-    names, kinds = np.unique([task or "" for task in tasks], return_inverse=True)
-    seldom = hardly_answered(answered, kinds) & (names != "")[:, None]
-    shares = np.bincount(kinds) / len(kinds)
-    return {
-        ids[column]: names[seldom[:, column]].tolist() for column in np.flatnonzero(shares @ seldom >= _LARGE)
-    }
+    seldom = hardly_answered(answered, kinds)
+    if not seldom.any():
+        return {}
+    names, found = _kind_names(tasks, kinds), {}
+    for column in np.flatnonzero(seldom.any(axis=0)):
+        left_out = np.flatnonzero(seldom[:, column]).tolist()
+        share = np.isin(kinds, [kind for kind in left_out if kind not in names]).mean()
+        rest = [f"{share:.0%} of the queries, of no common task"] if share > 0 else []
+        found[ids[column]] = [*(names[kind] for kind in left_out if kind in names), *rest]
+    return found
+
+
+def _kind_names(tasks: tuple[str | None, ...], kinds: Kinds) -> dict[int, str]:
+    """Name the kinds whose queries are all of one task."""
+    of_kind: dict[int, set[str]] = {}
+    for task, kind in zip(tasks, kinds.tolist(), strict=True):
+        of_kind.setdefault(kind, set()).add(task or "")
+    return {kind: names.pop() for kind, names in of_kind.items() if len(names) == 1 and "" not in names}

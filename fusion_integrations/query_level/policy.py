@@ -14,6 +14,7 @@ from fusion_integrations.types import fingerprint
 __all__ = [
     "BALANCE",
     "COST_FIRST",
+    "MIN_COST_SCALE_USD",
     "PERFORMANCE_FIRST",
     "POLICY_PRESETS",
     "Exploration",
@@ -21,6 +22,10 @@ __all__ = [
 ]
 
 Exploration = Literal["none", "epsilon", "thompson"]
+
+
+# A scale divides costs: by less, rewards would leave the range of float32.
+MIN_COST_SCALE_USD = 1e-12
 
 
 def _check(name: str, value: float | None, *, low: float, high: float) -> None:
@@ -85,8 +90,7 @@ class RoutingPolicy:
             _check(name, getattr(self, name), low=0.0, high=1.0)
         for name in ("max_cost_usd", "max_latency_s"):
             _check(name, getattr(self, name), low=0.0, high=math.inf)
-        # It divides costs: by less, rewards would leave the range of float32.
-        _check("cost_scale_usd", self.cost_scale_usd, low=1e-12, high=math.inf)
+        _check("cost_scale_usd", self.cost_scale_usd, low=MIN_COST_SCALE_USD, high=math.inf)
         _check("min_performance", self.min_performance, low=0.0, high=1.0)
         _check("margin_z", self.margin_z, low=0.0, high=math.inf)
         if self.exploration not in get_args(Exploration):

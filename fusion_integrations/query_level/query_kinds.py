@@ -16,8 +16,8 @@ __all__ = ["Kinds", "hardly_answered", "kinds_by_task", "kinds_of_queries", "sum
 Kinds = npt.NDArray[np.intp]
 """(n,) kind of each query, from 0."""
 
-_HARDLY = 0.25  # of the answers that a kind would have by chance
-_BY_CHANCE = 10  # answers by chance, of which a quarter or less is none (Poisson: .010)
+_HARDLY, _MOST = 0.25, 30  # of the answers that a kind would have by chance, and at most so many
+_BY_CHANCE = 10  # fewer answers by chance may all be missing by chance
 _MIN_QUERIES = 8  # a task of fewer queries is no kind of its own
 _PER_CLUSTER = 30  # answers of a candidate by chance, so that it can be seen which clusters it left out
 _MAX_PATTERNS, _MAX_PARTS = 8, 4
@@ -26,20 +26,21 @@ _MAX_QUERIES = 20_000  # to learn patterns and clusters from
 _L2_PENALTY = 400.0  # as for the linear head's squared error
 
 
-def kinds_by_task(tasks: Sequence[str | None]) -> Kinds | None:
+def kinds_by_task(tasks: Sequence[str | None]) -> Kinds:
     """Sort queries into kinds by the tasks that logs name.
 
     Args:
         tasks: n task names, or None where unknown.
 
     Returns:
-        The kinds; queries of rare and of unknown tasks are of one. None unless two tasks have enough queries.
+        The kinds; queries of rare and of unknown tasks are of one. All are unless two tasks have enough
+        queries, and tasks of enough queries hold half of all.
     """
     names = np.array([task or "" for task in tasks], dtype=np.str_)
     unique, kind, counts = np.unique(names, return_inverse=True, return_counts=True)
     frequent = (counts >= _MIN_QUERIES) & (unique != "")
-    if frequent.sum() < 2:
-        return None
+    if frequent.sum() < 2 or counts[frequent].sum() < len(names) / 2:
+        return np.zeros(len(names), dtype=np.intp)
     number = np.where(frequent, np.cumsum(frequent), 0)
     found: Kinds = np.unique(number[kind], return_inverse=True)[1]
     return found
@@ -72,7 +73,7 @@ def kinds_of_queries(
     if answered.all():
         return np.zeros(len(targets), dtype=np.intp)
     by_task = kinds_by_task(tasks)
-    if by_task is not None:
+    if by_task.any():
         return by_task
     scaled = FeatureScaling.fit(features, n_embedding=n_embedding).apply(features)
     n_answers = float(np.median(answered.sum(axis=0)))
@@ -92,6 +93,8 @@ def kinds_of_queries(
 def hardly_answered(answered: npt.NDArray[np.bool_], kinds: Kinds) -> npt.NDArray[np.bool_]:
     """Say which kinds of query each candidate answered a quarter as often as by chance, or less.
 
+    Thirty answers of a kind are enough to learn from, however many there are of others.
+
     Args:
         answered: (n, k).
         kinds: (n,) from 0 to g - 1.
@@ -101,7 +104,9 @@ def hardly_answered(answered: npt.NDArray[np.bool_], kinds: Kinds) -> npt.NDArra
     """
     counts = sums_by_kind(answered, kinds)
     by_chance = counts.sum(axis=0) * (np.bincount(kinds)[:, None] / max(len(kinds), 1))
-    found: npt.NDArray[np.bool_] = (counts <= _HARDLY * by_chance) & (by_chance >= _BY_CHANCE)
+    found: npt.NDArray[np.bool_] = (counts <= np.minimum(_HARDLY * by_chance, _MOST)) & (
+        by_chance >= _BY_CHANCE
+    )
     return found
 
 

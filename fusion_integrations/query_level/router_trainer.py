@@ -111,7 +111,7 @@ class RouterTrainer:
         training = self._prepare(frame, candidates, prices)
         _check_enough(training.dataset)
         logger.info("Training on %d queries x %d candidates", *training.dataset.performance.shape)
-        overlap = measure_overlap(frame, training.dataset)
+        overlap = measure_overlap(frame, training.dataset, kinds=training.kinds)
         for warning in overlap.warnings:
             logger.warning(warning)
         head, trials = self._choose_head(training)
@@ -232,6 +232,7 @@ class RouterTrainer:
             usage=fit_usage(
                 training.dataset,
                 training.features,
+                kinds=training.kinds,
                 n_embedding=n_embedding,
                 n_threads=arguments.n_threads,
                 seed=arguments.seed,
@@ -335,10 +336,14 @@ def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:
 
 def _outcomes(prepared: _Prepared, unseen: Prediction) -> Outcomes:
     dataset = prepared.dataset
-    chances = chances_by_kind(dataset.performance, dataset.propensity, prepared.kinds)
+
+    def estimated(observed: FloatArray, predicted: FloatArray) -> FloatArray:
+        chances = chances_by_kind(observed, dataset.propensity, prepared.kinds)
+        return doubly_robust(observed, predicted, chances)
+
     return Outcomes(
-        performance=doubly_robust(dataset.performance, unseen.performance, chances),
-        cost_usd=doubly_robust(dataset.cost_usd, unseen.logged_cost_usd, chances),
+        performance=estimated(dataset.performance, unseen.performance),
+        cost_usd=estimated(dataset.cost_usd, unseen.logged_cost_usd),
     )
 
 

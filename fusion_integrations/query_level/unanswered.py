@@ -18,7 +18,14 @@ from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs
 from fusion_integrations.query_level.off_policy import importance_weights
 from fusion_integrations.query_level.query_kinds import Kinds, hardly_answered, sums_by_kind
 
-__all__ = ["AssumedOutcomes", "assume_outcomes", "chances_by_kind", "complete_columns", "fill_targets"]
+__all__ = [
+    "AssumedOutcomes",
+    "assume_outcomes",
+    "chances_by_kind",
+    "complete_kinds",
+    "fill_amounts",
+    "fill_targets",
+]
 
 _SHRINKAGE = 10.0  # weight of the assumption beside a kind's few answers, in answers
 _N_ROUNDS = 50
@@ -63,13 +70,13 @@ def assume_outcomes(targets: FloatArray, weights: FloatArray, kinds: Kinds) -> A
     if not missing.any():
         return None
     values = np.nan_to_num(targets).astype(np.float64)
-    sums, amounts = sums_by_kind(values * weights, kinds), sums_by_kind(weights * answered, kinds)
-    expected = _additive(sums, amounts)
-    means = (sums + _SHRINKAGE * expected) / (amounts + _SHRINKAGE)
+    means, counts = _cell_means(values, weights * answered, kinds), sums_by_kind(answered, kinds)
+    expected = _additive(means, counts)
+    variances = _cell_means(values**2, weights * answered, kinds) - means**2
     return AssumedOutcomes(
         is_assumed=missing,
-        means=np.clip(means, 0.0, 1.0),
-        error=_error(sums, amounts, expected, squares=sums_by_kind(values**2 * weights, kinds)),
+        means=np.clip((counts * means + _SHRINKAGE * expected) / (counts + _SHRINKAGE), 0.0, 1.0),
+        error=_error(means, counts, expected, variances=np.maximum(variances, 0.0)),
     )
 
 
@@ -115,10 +122,8 @@ def chances_by_kind(observed: FloatArray, propensity: FloatArray, kinds: Kinds) 
     return np.where(np.isnan(propensity), by_kind, propensity).astype(np.float32)
 
 
-def complete_columns(
-    values: FloatArray, propensity: FloatArray, kinds: Kinds
-) -> tuple[FloatArray, FloatArray]:
-    """Complete who left kinds out, so that its mean is over the same queries as everybody's.
+def complete_kinds(values: FloatArray, propensity: FloatArray, kinds: Kinds) -> tuple[FloatArray, FloatArray]:
+    """Complete the kinds that candidates left out, so that their means are over the same kinds as others'.
 
     Args:
         values: (n, k) outcomes in [0, 1], NaN where nothing was logged.
@@ -126,41 +131,69 @@ def complete_columns(
         kinds: (n,) from 0.
 
     Returns:
-        The same, but for the columns of candidates that hardly answered a kind: what is missing there is the
-        mean of the kind, as logged or assumed, and each value then counts 1.
+        The outcomes, those of hardly answered kinds filled in with what is assumed, and the propensities: 1
+        there, elsewhere those of `chances_by_kind`.
     """
     assumed = assume_outcomes(values, importance_weights(values, propensity), kinds)
     if assumed is None:
         return values, propensity
-    columns = assumed.is_assumed.any(axis=0)
-    missing = columns & np.isnan(values)
-    completed = np.where(missing, assumed.means[kinds], values).astype(np.float32)
-    return completed, np.where(columns, np.float32(1.0), propensity)
+    cells = assumed.is_assumed[kinds]
+    completed = np.where(cells & np.isnan(values), assumed.means[kinds], values).astype(np.float32)
+    return completed, np.where(cells, np.float32(1.0), chances_by_kind(values, propensity, kinds))
 
 
-def _additive(sums: Matrix, amounts: Matrix) -> Matrix:
-    """Fit mean + kind + candidate to (g, k) cells, candidates shrunk: alternating least squares."""
-    means = sums / np.maximum(amounts, 1e-9)
-    overall = sums.sum() / max(amounts.sum(), 1e-9)
-    of_candidate = np.zeros(sums.shape[1])
+def fill_amounts(amounts: FloatArray, answered: npt.NDArray[np.bool_], kinds: Kinds) -> FloatArray:
+    """Give costs, tokens or seconds of the kinds that candidates left out: by what a kind takes of all.
+
+    Args:
+        amounts: (n, k) of at least 0, NaN where unknown.
+        answered: (n, k) whether there is an answer.
+        kinds: (n,) from 0.
+
+    Returns:
+        The amounts, filled in where a candidate that has some elsewhere hardly answered a kind: its own
+        amount elsewhere times the ratio of the kinds (an additive fit of logarithms). The same if nobody is.
+    """
+    missing = hardly_answered(answered, kinds) & ~np.isnan(amounts).all(axis=0)
+    cells = missing[kinds] & np.isnan(amounts)
+    if not cells.any():
+        return amounts
+    known = ~np.isnan(amounts)
+    means = _cell_means(np.nan_to_num(amounts).astype(np.float64), known.astype(np.float64), kinds)
+    # What is free has no logarithm, and says nothing of what kinds take.
+    counts = np.where(means > 0, sums_by_kind(known, kinds), 0.0)
+    expected = np.exp(_additive(np.log(np.where(means > 0, means, 1.0)), counts))
+    expected[:, ~(means > 0).any(axis=0)] = 0.0
+    return np.where(cells, expected[kinds], amounts).astype(np.float32)
+
+
+def _cell_means(values: Matrix, weights: npt.NDArray[np.floating], kinds: Kinds) -> Matrix:
+    """Average (n, k) values by kind, (g, k); 0 where there is no weight."""
+    means: Matrix = sums_by_kind(values * weights, kinds) / np.maximum(sums_by_kind(weights, kinds), 1e-9)
+    return means
+
+
+def _additive(means: Matrix, counts: Matrix) -> Matrix:
+    """Fit overall + kind + candidate to (g, k) means, candidates shrunk: alternating least squares."""
+    overall = (means * counts).sum() / max(counts.sum(), 1e-9)
+    of_candidate, of_kind = np.zeros(means.shape[1]), np.zeros(len(means))
     for _ in range(_N_ROUNDS):
-        rest = (means - overall - of_candidate) * amounts
-        of_kind = rest.sum(axis=1) / np.maximum(amounts.sum(axis=1), 1e-9)
-        rest = (means - overall - of_kind[:, None]) * amounts
-        of_candidate = rest.sum(axis=0) / (amounts.sum(axis=0) + _SHRINKAGE)
+        rest = (means - overall - of_candidate) * counts
+        of_kind = rest.sum(axis=1) / np.maximum(counts.sum(axis=1), 1e-9)
+        rest = (means - overall - of_kind[:, None]) * counts
+        of_candidate = rest.sum(axis=0) / (counts.sum(axis=0) + _SHRINKAGE)
     expected: Matrix = overall + of_kind[:, None] + of_candidate
     return expected
 
 
-def _error(sums: Matrix, amounts: Matrix, expected: Matrix, *, squares: Matrix) -> float:
+def _error(means: Matrix, counts: Matrix, expected: Matrix, *, variances: Matrix) -> float:
     """Estimate by how much cells depart from the additive fit, beyond the noise of their means."""
-    known = amounts >= MIN_ANSWERS
-    means = sums[known] / amounts[known]
-    if not len(means):
+    known = counts >= MIN_ANSWERS
+    if not known.any():
         return 0.5
-    noise = np.maximum(squares[known] / amounts[known] - means**2, 0.0) / amounts[known]
-    degrees = len(means) - sum(amounts.shape) + 1
+    noise = variances[known] / counts[known]
+    degrees = int(known.sum()) - sum(counts.shape) + 1
     if degrees < 1:  # nothing left over to judge the fit by: as wide as the cells differ
-        return float(np.sqrt(np.mean((means - means.mean()) ** 2)))
-    square = ((means - expected[known]) ** 2).sum() / degrees - noise.mean()
+        return float(means[known].std())
+    square = ((means - expected)[known] ** 2).sum() / degrees - noise.mean()
     return float(np.sqrt(max(square, 0.0)))

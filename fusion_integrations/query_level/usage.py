@@ -16,7 +16,9 @@ import numpy.typing as npt
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import HeadInputs
 from fusion_integrations.query_level.heads.cluster import ClusterHead, ClusterHeadConfig, fit_cluster_head
+from fusion_integrations.query_level.query_kinds import Kinds
 from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.unanswered import fill_amounts
 
 __all__ = ["Usage", "UsageModel", "fit_usage"]
 
@@ -94,11 +96,30 @@ class UsageModel:
 
 
 def fit_usage(
-    dataset: RouterDataset, features: FloatArray, *, n_embedding: int, n_threads: int, seed: int
+    dataset: RouterDataset,
+    features: FloatArray,
+    *,
+    kinds: Kinds,
+    n_embedding: int,
+    n_threads: int,
+    seed: int,
 ) -> UsageModel:
-    """Learn the use of each candidate from (n, d) features of the data set's queries, embedding first."""
-    k = len(dataset.candidates)
-    targets = np.concatenate([dataset.output_tokens, dataset.cost_usd, dataset.latency_s], axis=1)
+    """Learn the use of each candidate.
+
+    Args:
+        dataset: n queries, k candidates.
+        features: (n, d) of the queries, the embedding first.
+        kinds: (n,) kinds of query; of those that a candidate left out its use is assumed.
+        n_embedding: How many of the d features are the embedding.
+        n_threads: CPU threads of training.
+        seed: Seed of every random choice.
+
+    Returns:
+        The predictor.
+    """
+    k, answered = len(dataset.candidates), ~np.isnan(dataset.performance)
+    amounts = (dataset.output_tokens, dataset.cost_usd, dataset.latency_s)
+    targets = np.concatenate([fill_amounts(each, answered, kinds) for each in amounts], axis=1)
     observed = ~np.isnan(targets)
     totals = np.where(observed, targets, 0.0).sum(axis=0)
     scale = np.where(observed.any(axis=0), totals / np.maximum(observed.sum(axis=0), 1), np.nan)

@@ -8,6 +8,7 @@ import shutil
 import polars as pl
 import pytest
 
+from fusion_integrations.cli.evaluate import _log_name
 from fusion_integrations.logs.frame import load_logs, write_parquet
 from fusion_integrations.query_level.router_model import RouterModel
 
@@ -162,6 +163,19 @@ def test_evaluate_router_when_routers_share_a_folder_name_tells_them_apart(fusio
     text = fusion(*command).stdout
     assert "cost-first: reward" in text
     assert "Warning: Only 12 groups" in text
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("logs/held_out.parquet", "held_out"),
+        ("postgresql://user:secret@host/calls", "calls"),
+        ("postgresql://user@host/calls?password=secret", "calls"),
+        ("postgresql://user:secret@host", "logs"),
+    ],
+)
+def test_evaluated_logs_are_named_without_the_password_of_their_store(location, name):
+    assert _log_name(location) == name
 
 
 def test_evaluate_router_when_labels_differ_exits_1(fusion, split_paths, tmp_path):

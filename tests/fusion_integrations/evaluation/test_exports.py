@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -250,3 +251,13 @@ def test_exports_where_nothing_can_be_written_say_so(report, tmp_path):
     (tmp_path / "file").write_text("here")
     with pytest.raises(ArtifactWriteError, match="could not be written"):
         export_routerarena(report, make_frame(), tmp_path / "file")
+
+
+def test_exports_hold_the_score_that_counted_as_performance(make_benchmark, tmp_path):
+    report = replace(make_benchmark(name="demo", queries=make_queries(), n_queries=3), label="judge_score")
+    judged = make_frame().with_columns(judge_score=pl.lit(0.125), performance=pl.lit(None, dtype=pl.Float64))
+    for path in export_routerarena(report, judged, tmp_path):
+        if Path(path).parent.name == "predictions":
+            assert {entry["accuracy"] for entry in read(path)} == {0.125}
+    (first, *_) = export_llmrouterbench(report, judged, tmp_path, now=NOW)
+    assert read(first)["performance"] == 0.125

@@ -7,6 +7,7 @@ from fusion_integrations.errors import InvalidPolicyError
 from fusion_integrations.query_level.labels import (
     LabelBlend,
     label_from_json,
+    label_from_name,
     label_name,
     label_to_json,
     label_values,
@@ -76,3 +77,8 @@ def test_label_survives_json(share):
     blend = LabelBlend(weights={"feedback": share / 100, "performance": 1 - share / 100})
     assert label_from_json(label_to_json(blend)) == blend
     assert label_from_json(label_to_json("feedback")) == "feedback"
+
+
+@pytest.mark.parametrize("label", ["judge_score", BLEND])
+def test_label_comes_back_from_its_name(label):
+    assert label_name(label_from_name(label_name(label))) == label_name(label)

@@ -1,13 +1,16 @@
 import json
 
+import numpy as np
 import pytest
 
 from fusion_integrations.query_level.overlap import Overlap, measure_overlap
+from fusion_integrations.query_level.query_kinds import kinds_by_task
 from fusion_integrations.query_level.router_dataset import RouterDataset
 
 
-def overlap_of(frame):
-    return measure_overlap(frame, RouterDataset.from_logs(frame))
+def overlap_of(frame, kinds=None):
+    dataset = RouterDataset.from_logs(frame)
+    return measure_overlap(frame, dataset, kinds=kinds_by_task(dataset.tasks) if kinds is None else kinds)
 
 
 def rows(n, *, of="a", start=0, **columns):
@@ -90,6 +93,15 @@ def test_overlap_warns_of_candidates_that_hardly_answered_a_task(n_hard, avoided
     assert [("'a' hardly answered ['hard']" in warning) for warning in found.warnings] == [True] * len(
         avoided
     )
+
+
+def test_overlap_names_kinds_without_a_task_by_their_share(logs):
+    frame = logs(*rows(40), *rows(100, of="b"))
+    dataset = RouterDataset.from_logs(frame)
+    kinds = np.isnan(dataset.performance).any(axis=1).astype(np.intp)  # 60 of 100, which `a` was not asked
+    found = overlap_of(frame, kinds)
+    assert found.avoided == {"a": ["60% of the queries, of no common task"]}
+    assert "'a' hardly answered ['60% of the queries, of no common task']" in found.assumptions[0]
 
 
 def test_overlap_as_json_holds_its_warnings():

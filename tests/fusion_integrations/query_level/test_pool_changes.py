@@ -16,7 +16,7 @@ from fusion_integrations.errors import (
     NotEnoughLogsError,
     UnknownCandidateError,
 )
-from fusion_integrations.query_level.basis import UNVALIDATED_MARGIN_Z
+from fusion_integrations.query_level.basis import ADDED_MARGIN_Z
 from fusion_integrations.query_level.choice import choose
 from fusion_integrations.query_level.labels import LabelBlend
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -150,9 +150,9 @@ def test_added_candidate_needs_a_margin_of_its_own_where_validation_found_none(p
     learned = basis([0.6, 0.5], margins={0.0: 0.0})
     assert choose(prediction, RoutingPolicy(), basis=learned).chosen.tolist() == [1]
     unseen = replace(learned, added=frozenset("b"))
-    assert UNVALIDATED_MARGIN_Z >= 1.0
+    assert ADDED_MARGIN_Z >= 1.0
     choice = choose(prediction, RoutingPolicy(), basis=unseen)
-    assert (choice.chosen.tolist(), choice.margin_z.tolist()) == ([0], [0.0, UNVALIDATED_MARGIN_Z])
+    assert (choice.chosen.tolist(), choice.margin_z.tolist()) == ([0], [0.0, ADDED_MARGIN_Z])
     assert choose(prediction, RoutingPolicy(margin_z=0.0), basis=unseen).chosen.tolist() == [1]
 
 

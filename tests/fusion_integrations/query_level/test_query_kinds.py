@@ -11,7 +11,8 @@ def test_kinds_are_the_frequent_tasks_and_all_others_together():
     tasks = ["b"] * 8 + [None] + ["a"] * 9 + ["rare"] * 7
     kinds = kinds_by_task(tasks)
     assert kinds.tolist() == [2] * 8 + [0] + [1] * 9 + [0] * 7
-    assert kinds_by_task(["a"] * 20 + ["rare"] * 7) is None
+    assert set(kinds_by_task(["a"] * 20 + ["rare"] * 7)) == {0}
+    assert set(kinds_by_task(["a"] * 8 + ["b"] * 8 + [None] * 20)) == {0}  # the tasks say nothing of most
 
 
 @pytest.fixture
@@ -64,6 +65,16 @@ def test_kind_answered_a_quarter_as_often_as_by_chance_is_hardly_answered(n_answ
     answered[:N] = True
     answered[N : N + n_answers] = True
     assert hardly_answered(answered, KINDS)[:, 0].tolist() == [False, hardly, True]
+
+
+def test_thirty_answers_are_not_hardly_any_however_many_there_are_elsewhere():
+    answered = np.zeros((3 * 1000, 1), dtype=np.bool_)
+    answered[:1000] = answered[2000:] = True
+    kinds = np.repeat(np.arange(3), 1000)
+    answered[1000:1030] = True
+    assert hardly_answered(answered, kinds)[:, 0].tolist() == [False, True, False]
+    answered[1030] = True
+    assert not hardly_answered(answered, kinds).any()
 
 
 def test_few_answers_everywhere_leave_no_kind_out():
