@@ -32,6 +32,7 @@ from fusion_integrations.query_level.label_noise import measure_label_noise
 from fusion_integrations.query_level.novelty import fit_novelty
 from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
+from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
@@ -367,7 +368,8 @@ def _basis(training: _Prepared, unseen: Prediction, assumed: AssumedOutcomes | N
         output_tokens=unseen.output_tokens.mean(axis=0, keepdims=True),
         logged_cost_usd=cost,
     )
-    scale = float(known.max()) if known.size and known.max() > 0 else None
+    # What costs all but nothing is free: there is no scale to weigh it by.
+    scale = float(known.max()) if known.size and known.max() >= MIN_COST_SCALE_USD else None
     return DecisionBasis(average=average, cost_scale_usd=scale)
 
 
