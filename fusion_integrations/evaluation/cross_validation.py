@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.splitting import Mask, hide_answers
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.decision import DecisionBasis, choose
@@ -96,6 +97,9 @@ def route_by_others(
 
     Returns:
         The routed queries; errors as in `RouterTrainer.train`.
+
+    Raises:
+        NotEnoughLogsError: If a part's training answers are of one candidate.
     """
     n, k = dataset.performance.shape
     predicted, se = np.full((2, n, k), np.nan, dtype=np.float32)
@@ -171,6 +175,13 @@ def _train(
     wanted = pl.Series([query_id for query_id, is_in in zip(dataset.query_ids, train, strict=True) if is_in])
     part = logs.filter(pl.col("query_id").is_in(wanted.implode()))
     candidates = [dataset.candidates[column] for column in columns]
+    if len(candidates) < 2:
+        message = (
+            f"Of the queries that one of the routers learns from, only {[each.id for each in candidates]} "
+            "has answers, which leaves nothing to choose. Keep queries apart in another way, or collect "
+            "answers of others."
+        )
+        raise NotEnoughLogsError(message)
     return RouterTrainer(arguments, embedder=embedder).train(part, candidates=candidates)
 
 

@@ -1,7 +1,9 @@
 import numpy as np
 import polars as pl
+import pytest
 
 from fusion_integrations.embedders import HashEmbedder
+from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.benchmark_arena import prepare_arena
 from fusion_integrations.evaluation.cross_validation import CURVE_WEIGHTS, route_by_others
 
@@ -56,3 +58,19 @@ def test_routers_that_know_no_cost_have_no_curve(make_sums_and_prose):
         n_threads=1,
     )
     assert found.curve.shape == (0, 40)
+
+
+def test_part_whose_training_answers_are_of_one_candidate_is_refused(make_sums_and_prose):
+    frame = make_sums_and_prose(20)
+    only_prose = frame.filter((pl.col("candidate_id") == "a") | (pl.col("task") == "prose"))
+    arena = prepare_arena(only_prose, None, protocol="tasks", n_folds=2, seed=0)
+    with pytest.raises(NotEnoughLogsError, match=r"only \['a'\] has answers"):
+        route_by_others(
+            "cluster",
+            frame=arena.frame,
+            dataset=arena.dataset,
+            parts=arena.parts,
+            embedder=EMBEDDER,
+            policies=arena.policies,
+            n_threads=1,
+        )
