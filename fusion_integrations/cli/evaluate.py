@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -102,9 +101,10 @@ def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:
 
 def _log_name(location: str) -> str:
     """Name logs after their file or database; the rest of a URL may hold a password."""
-    if "://" not in location:
-        return Path(location).resolve().stem
-    return Path(urlsplit(location).path).stem or "logs"
+    from fusion_integrations.logs.location import parse_location
+
+    place = parse_location(location)
+    return Path(place).resolve().stem if isinstance(place, str) else place.database or "logs"
 
 
 def _names(artifacts: Sequence[Path]) -> dict[str, Path]:
