@@ -100,6 +100,7 @@ def _facts(report: BenchmarkReport) -> list[str]:
         f"How queries were kept apart: {report.split}. {learned}",
         *([] if report.label == "performance" else [f"What counts as performance is {report.label}."]),
         outcomes,
+        *([report.cost_remark] if report.cost_remark else []),
         intervals,
         baselines,
     ]

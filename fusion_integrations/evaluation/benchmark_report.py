@@ -153,6 +153,13 @@ class BenchmarkReport:
         """Names of the heads."""
         return tuple(row.strategy for row in self.rows if row.head is not None)
 
+    @property
+    def cost_remark(self) -> str:
+        """Why costs are not weighed although some are known; empty if they are, or none is."""
+        if len(self.policies) > 1 or not any(self.candidate_costs.values()):
+            return ""
+        return "Costs are not weighed: some LLM's is unknown in a part, or for most queries."
+
     def verdict(self, row: BenchmarkRow) -> Verdict:
         """Say how a row's performance compares with Best Single, no more than its interval allows."""
         return verdict_of(row.first.gain, n_groups=self.n_groups)

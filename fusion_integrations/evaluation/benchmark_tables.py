@@ -107,7 +107,7 @@ def _facts(report: BenchmarkReport) -> str:
     return (
         f"{report.name}: {_what_counts(report)}{report.split}; routers learned from {report.answers} of the "
         f"answers; outcomes are {outcomes}; {report.n_left_out} queries left out; {report.level:.0%} "
-        "intervals, paired by query."
+        f"intervals, paired by query. {report.cost_remark}".rstrip()
     )
 
 

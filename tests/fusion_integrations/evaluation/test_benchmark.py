@@ -111,6 +111,8 @@ def test_logs_whose_costs_cannot_be_weighed_are_measured_by_performance_alone(co
     report = run(make_sums_and_prose(costs=costs))
     assert list(report.policies) == ["performance-first"]
     json.dumps(report.to_json(), allow_nan=False)
+    is_said = "Costs are not weighed" in str(render_benchmark([report])[0].caption)
+    assert is_said == (costs == (1.0, None))  # where everything is free there is nothing to say
 
 
 def test_logs_whose_candidates_cost_the_same_or_nothing_are_measured(make_sums_and_prose):
