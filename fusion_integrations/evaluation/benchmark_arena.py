@@ -16,11 +16,10 @@ from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queri
 from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel
-from fusion_integrations.query_level.off_policy import doubly_robust
 from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD, POLICY_PRESETS, RoutingPolicy
 from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task
 from fusion_integrations.query_level.router_dataset import RouterDataset
-from fusion_integrations.query_level.unanswered import chances_by_kind, fill_amounts
+from fusion_integrations.query_level.unanswered import estimate_outcomes, fill_amounts
 
 __all__ = ["Arena", "measurable", "prepare_arena"]
 
@@ -135,10 +134,8 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
     performance, cost_usd = dataset.performance.copy(), dataset.cost_usd.copy()
     expected = predicted[routed]
     expected = np.where(np.isnan(expected), np.nanmean(expected, axis=1, keepdims=True), expected)
-    chances = chances_by_kind(part.performance, part.propensity, kinds)
-    performance[routed] = doubly_robust(part.performance, expected, chances)
-    chances = chances_by_kind(part.cost_usd, part.propensity, kinds)
-    cost_usd[routed] = doubly_robust(part.cost_usd, mean_cost, chances)
+    performance[routed] = estimate_outcomes(part.performance, expected, part.propensity, kinds)
+    cost_usd[routed] = estimate_outcomes(part.cost_usd, mean_cost, part.propensity, kinds)
     return replace(dataset, performance=performance, cost_usd=cost_usd), routed, True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -62,10 +63,9 @@ class Scoreboard:
 
     def baseline_rows(self) -> list[BenchmarkRow]:
         """Measure Random, Best Single, Best per Task and, where outcomes were looked up, Oracle."""
-        by_policy = {name: self._baselines(policy) for name, policy in self.arena.policies.items()}
-        first = next(iter(by_policy.values()))
+        first = next(iter(self._baselines.values()))
         return [
-            self._row(strategy, {name: found[strategy] for name, found in by_policy.items()})
+            self._row(strategy, {name: found[strategy] for name, found in self._baselines.items()})
             for strategy in first
         ]
 
@@ -81,8 +81,8 @@ class Scoreboard:
         self, routed: Mapping[str, RoutedQueries], *, n_shown: int | None
     ) -> list[QueryOutcome]:
         """Pick queries to show: those where a head's choice changed most, then others at random."""
-        best = self._baselines(next(iter(self.arena.policies.values())))[BEST_SINGLE].weights.argmax(axis=1)
         first = next(iter(self.arena.policies))
+        best = self._baselines[first][BEST_SINGLE].weights.argmax(axis=1)
         return query_outcomes(
             self.arena.dataset.select(self.measured),
             {head: found.chosen[first][self.measured] for head, found in routed.items()},
@@ -96,7 +96,11 @@ class Scoreboard:
     def _k(self) -> int:
         return len(self.outcomes.candidates)
 
-    def _baselines(self, policy: RoutingPolicy) -> dict[str, Selection]:
+    @cached_property  # every row is compared with them
+    def _baselines(self) -> dict[str, dict[str, Selection]]:
+        return {name: self._baselines_under(policy) for name, policy in self.arena.policies.items()}
+
+    def _baselines_under(self, policy: RoutingPolicy) -> dict[str, Selection]:
         """Choose Best Single and Best per Task on each part's training queries; n queries each."""
         logged, n = self.arena.dataset, len(self.arena.dataset)
         rewards = dataset_rewards(self.outcomes, policy)
@@ -147,7 +151,7 @@ class Scoreboard:
         policy = self.arena.policies[policy_name]
         rewards = dataset_rewards(self.outcomes, policy)
         reached = selection.expected(rewards)
-        reference = self._baselines(policy)[BEST_SINGLE].expected(rewards)
+        reference = self._baselines[policy_name][BEST_SINGLE].expected(rewards)
         cost = selection.expected(self.outcomes.cost_usd)[self.measured].mean()
         return ScenarioOutcome(
             performance=float(selection.expected(self.outcomes.performance)[self.measured].mean()),
@@ -176,7 +180,7 @@ class Scoreboard:
             outcomes=self.outcomes.select(rows),
             logged=replace(logged, performance=np.where(was_predicted, logged.performance, np.nan)),
             choices=[choice[rows] for choice in (*routed.curve, chosen)] if len(routed.curve) else [],
-            best_single=self._baselines(self.arena.policies[first])[BEST_SINGLE].weights[rows].argmax(axis=1),
+            best_single=self._baselines[first][BEST_SINGLE].weights[rows].argmax(axis=1),
             groups=self.arena.groups[rows].tolist(),
             seed=self.seed,
         )

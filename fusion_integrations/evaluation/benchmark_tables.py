@@ -15,7 +15,7 @@ from fusion_integrations.evaluation.detail_tables import (
     pairs_table,
 )
 from fusion_integrations.evaluation.reliability import calibration_error
-from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
+from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table, task_table
 
 __all__ = ["render_benchmark"]
 
@@ -154,13 +154,8 @@ def _tasks(report: BenchmarkReport) -> Table:
     heads = [row for row in report.rows if row.head is not None]
     best = max(heads, key=lambda row: row.first.performance)
     shown = [row for row in report.rows if row.head is None] + [best]
-    table = make_table(
-        f"{report.name}: performance by task",
-        text_columns=("task",),
-        number_columns=("queries", *(row.strategy for row in shown)),
-    )
-    for task, n_queries in report.tasks.items():
-        table.add_row(Text(task), str(n_queries), *(f"{row.per_task[task]:.3f}" for row in shown))
+    performances = {row.strategy: row.per_task for row in shown}
+    table = task_table(f"{report.name}: performance by task", report.tasks, performances)
     if len(heads) > 1:
         add_caption_line(table, f"Of the heads, {best.strategy}, which is the best over all.")
     return table

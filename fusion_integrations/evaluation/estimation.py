@@ -16,12 +16,12 @@ from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.logs.splits import duplicate_key, grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.heads import ClusterHeadConfig, FittedHead, HeadInputs, fit_members
-from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
+from fusion_integrations.query_level.off_policy import importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task, kinds_of_queries
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
-from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets
+from fusion_integrations.query_level.unanswered import estimate_outcomes, fill_targets
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
 
 __all__ = ["Estimation", "OutcomeModel", "describe_estimation", "fit_outcome_model"]
@@ -179,12 +179,8 @@ def _estimated(
     logged: RouterDataset, performance: FloatArray, cost_usd: FloatArray, *, kinds: Kinds
 ) -> RouterDataset:
     predicted = np.clip(performance, 0.0, 1.0).astype(np.float32)
-
-    def estimated(observed: FloatArray, expected: FloatArray) -> FloatArray:
-        return doubly_robust(observed, expected, chances_by_kind(observed, logged.propensity, kinds))
-
     return replace(
         logged,
-        performance=estimated(logged.performance, predicted),
-        cost_usd=estimated(logged.cost_usd, cost_usd.astype(np.float32)),
+        performance=estimate_outcomes(logged.performance, predicted, logged.propensity, kinds),
+        cost_usd=estimate_outcomes(logged.cost_usd, cost_usd.astype(np.float32), logged.propensity, kinds),
     )

@@ -13,7 +13,7 @@ from fusion_integrations.evaluation.evaluation_report import (
     Verdict,
 )
 from fusion_integrations.evaluation.level_report import FUSION_LEVELS, LevelReport, LevelRow
-from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table
+from fusion_integrations.evaluation.table_parts import add_caption_line, cost_text, make_table, task_table
 
 __all__ = ["render_levels", "render_table", "reward_text", "verdict_lines"]
 
@@ -213,12 +213,5 @@ def _support_cells(support: Support) -> tuple[str, str]:
 
 
 def _task_table(report: EvaluationReport, policy: str) -> Table:
-    rows = [row for row in report.rows if row.policy == policy]
-    table = make_table(
-        f"{policy}: performance by task",
-        text_columns=("task",),
-        number_columns=("queries", *(row.strategy for row in rows)),
-    )
-    for task, n_queries in report.tasks.items():
-        table.add_row(Text(task), str(n_queries), *(f"{row.per_task[task]:.3f}" for row in rows))
-    return table
+    performances = {row.strategy: row.per_task for row in report.rows if row.policy == policy}
+    return task_table(f"{policy}: performance by task", report.tasks, performances)

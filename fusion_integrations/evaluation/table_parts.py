@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["add_caption_line", "cost_text", "make_table"]
+__all__ = ["add_caption_line", "cost_text", "make_table", "task_table"]
 
 
 def cost_text(cost_usd: float | None) -> str:
@@ -26,6 +28,25 @@ def make_table(title: str, *, text_columns: tuple[str, ...], number_columns: tup
             justify="right" if heading in number_columns else "left",
             overflow="fold",  # a narrow terminal must not cut anything off
         )
+    return table
+
+
+def task_table(
+    title: str, tasks: Mapping[str, int], performances: Mapping[str, Mapping[str, float]]
+) -> Table:
+    """Lay out performance by task.
+
+    Args:
+        title: Of the table.
+        tasks: Number of queries by task.
+        performances: Performance by strategy and task.
+
+    Returns:
+        One row a task, one column a strategy.
+    """
+    table = make_table(title, text_columns=("task",), number_columns=("queries", *performances))
+    for task, n_queries in tasks.items():
+        table.add_row(Text(task), str(n_queries), *(f"{each[task]:.3f}" for each in performances.values()))
     return table
 
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads import HeadConfig, HeadInputs, head_config, predict_unseen
-from fusion_integrations.query_level.off_policy import doubly_robust
 from fusion_integrations.query_level.query_kinds import Kinds
-from fusion_integrations.query_level.unanswered import chances_by_kind, fill_targets
+from fusion_integrations.query_level.unanswered import estimate_outcomes, fill_targets
 from fusion_integrations.statistics import Interval, paired_interval
 
 __all__ = ["HeadTrial", "try_heads"]
@@ -63,18 +62,18 @@ def try_heads(
         The configuration of the winner, and every trial, best first. Ties go to the earlier head.
     """
     trials = []
-    filled, chances = fill_targets(inputs, kinds), chances_by_kind(inputs.targets, propensity, kinds)
+    filled = fill_targets(inputs, kinds)
     for name in names:
         predicted = predict_unseen(head_config(name), filled, folds)
-        trials.append(_trial(name, predicted, inputs, groups=groups, propensity=chances))
+        outcomes = estimate_outcomes(inputs.targets, predicted, propensity, kinds)
+        trials.append(_trial(name, predicted, outcomes, inputs, groups=groups))
     ranked = sorted(trials, key=lambda trial: -trial.performance)
     return head_config(ranked[0].head), ranked
 
 
 def _trial(
-    name: str, predicted: FloatArray, inputs: HeadInputs, *, groups: Sequence[str], propensity: FloatArray
+    name: str, predicted: FloatArray, outcomes: FloatArray, inputs: HeadInputs, *, groups: Sequence[str]
 ) -> HeadTrial:
-    outcomes = doubly_robust(inputs.targets, predicted, propensity)
     reached = outcomes[np.arange(len(outcomes)), predicted.argmax(axis=1)]
     single = outcomes[:, outcomes.mean(axis=0).argmax()]
     errors = (predicted - inputs.targets)[~np.isnan(inputs.targets)]

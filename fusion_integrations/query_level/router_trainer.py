@@ -30,7 +30,7 @@ from fusion_integrations.query_level.heads import AutoHeadConfig, HeadConfig, He
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.label_noise import measure_label_noise
 from fusion_integrations.query_level.novelty import fit_novelty
-from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
+from fusion_integrations.query_level.off_policy import importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD
 from fusion_integrations.query_level.prediction import Prediction
@@ -41,9 +41,8 @@ from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_weights import RouterWeights
 from fusion_integrations.query_level.unanswered import (
-    AssumedOutcomes,
     assume_outcomes,
-    chances_by_kind,
+    estimate_outcomes,
     fill_targets,
 )
 from fusion_integrations.query_level.usage import UsageModel, fit_usage
@@ -118,10 +117,7 @@ class RouterTrainer:
         head, trials = self._choose_head(training)
         weights = self._fit(training, head)
         unseen = self._cross_validate(training, head, usage=weights.usage)
-        assumed = assume_outcomes(
-            training.dataset.performance, self._inputs(training).weights, training.kinds
-        )
-        basis = _basis(training, unseen, assumed)
+        basis = _basis(training, unseen)
         validation = training
         if eval_logs is not None:
             validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
@@ -337,18 +333,14 @@ def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:
 
 def _outcomes(prepared: _Prepared, unseen: Prediction) -> Outcomes:
     dataset = prepared.dataset
-
-    def estimated(observed: FloatArray, predicted: FloatArray) -> FloatArray:
-        chances = chances_by_kind(observed, dataset.propensity, prepared.kinds)
-        return doubly_robust(observed, predicted, chances)
-
+    propensity, kinds = dataset.propensity, prepared.kinds
     return Outcomes(
-        performance=estimated(dataset.performance, unseen.performance),
-        cost_usd=estimated(dataset.cost_usd, unseen.logged_cost_usd),
+        performance=estimate_outcomes(dataset.performance, unseen.performance, propensity, kinds),
+        cost_usd=estimate_outcomes(dataset.cost_usd, unseen.logged_cost_usd, propensity, kinds),
     )
 
 
-def _basis(training: _Prepared, unseen: Prediction, assumed: AssumedOutcomes | None) -> DecisionBasis:
+def _basis(training: _Prepared, unseen: Prediction) -> DecisionBasis:
     dataset = training.dataset
     outcomes = _outcomes(training, unseen)
     cost = outcomes.cost_usd.mean(axis=0, keepdims=True)
@@ -357,6 +349,8 @@ def _basis(training: _Prepared, unseen: Prediction, assumed: AssumedOutcomes | N
     # Few answers say nothing about a mean: an error as wide as the scale keeps such a candidate from being
     # the default. Two members at mean -/+ se are the ensemble whose jackknife error is se.
     se = outcomes.performance.std(axis=0) / math.sqrt(n)
+    weights = importance_weights(dataset.performance, dataset.propensity)
+    assumed = assume_outcomes(dataset.performance, weights, training.kinds)
     if assumed is not None:
         se = np.hypot(se, assumed.error_of_means(training.kinds))
     se = np.where(n_answers < MIN_ANSWERS, 1.0, se)

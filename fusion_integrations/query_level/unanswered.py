@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs
-from fusion_integrations.query_level.off_policy import importance_weights
+from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
 from fusion_integrations.query_level.query_kinds import Kinds, hardly_answered, sums_by_kind
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "assume_outcomes",
     "chances_by_kind",
     "complete_kinds",
+    "estimate_outcomes",
     "fill_amounts",
     "fill_targets",
 ]
@@ -120,6 +121,23 @@ def chances_by_kind(observed: FloatArray, propensity: FloatArray, kinds: Kinds) 
     shares = sums_by_kind(answered, kinds) / np.maximum(np.bincount(kinds), 1)[:, None]
     by_kind = np.where(columns, shares[kinds], np.nan)
     return np.where(np.isnan(propensity), by_kind, propensity).astype(np.float32)
+
+
+def estimate_outcomes(
+    observed: FloatArray, predicted: FloatArray, propensity: FloatArray, kinds: Kinds
+) -> FloatArray:
+    """Estimate every cell's outcome doubly robustly, with the chances of `chances_by_kind`.
+
+    Args:
+        observed: (n, k) logged outcomes or costs, NaN where missing.
+        predicted: (n, k) by a model that did not see the query.
+        propensity: (n, k) probability with which each was logged, NaN if unknown.
+        kinds: (n,) from 0.
+
+    Returns:
+        Array (n, k), float32; see `doubly_robust`.
+    """
+    return doubly_robust(observed, predicted, chances_by_kind(observed, propensity, kinds))
 
 
 def complete_kinds(values: FloatArray, propensity: FloatArray, kinds: Kinds) -> tuple[FloatArray, FloatArray]:

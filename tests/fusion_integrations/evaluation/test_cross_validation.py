@@ -10,17 +10,22 @@ from fusion_integrations.evaluation.cross_validation import CURVE_WEIGHTS, route
 EMBEDDER = HashEmbedder(dimensions=64)
 
 
-def test_queries_are_routed_by_routers_that_have_not_seen_them(make_sums_and_prose):
-    frame = make_sums_and_prose(20)
-    arena = prepare_arena(frame, None, protocol="folds", n_folds=2, seed=0)
+def route(arena, **changed):
     settings = {
         "frame": arena.frame,
         "dataset": arena.dataset,
-        "embedder": EMBEDDER,
+        "parts": arena.parts,
         "policies": arena.policies,
+        "embedder": EMBEDDER,
         "n_threads": 1,
     }
-    both = route_by_others("cluster", parts=arena.parts, **settings)
+    return route_by_others("cluster", **settings | changed)
+
+
+def test_queries_are_routed_by_routers_that_have_not_seen_them(make_sums_and_prose):
+    frame = make_sums_and_prose(20)
+    arena = prepare_arena(frame, None, protocol="folds", n_folds=2, seed=0)
+    both = route(arena)
     assert not np.isnan(both.predicted).any()
     assert (both.se >= 0).all()
     assert {name: set(chosen.tolist()) <= {0, 1} for name, chosen in both.chosen.items()} == {
@@ -38,7 +43,7 @@ def test_queries_are_routed_by_routers_that_have_not_seen_them(make_sums_and_pro
         .otherwise(pl.col("performance"))
         .alias("performance")
     )
-    one = route_by_others("cluster", parts=[(train, test)], **settings | {"frame": changed})
+    one = route(arena, parts=[(train, test)], frame=changed)
     np.testing.assert_array_equal(one.predicted[test], both.predicted[test])
     assert np.isnan(one.predicted[train]).all()
     assert set(one.chosen["balance"][train].tolist()) == {-1}
@@ -48,15 +53,7 @@ def test_routers_that_know_no_cost_have_no_curve(make_sums_and_prose):
     arena = prepare_arena(
         make_sums_and_prose(20, costs=(None, None)), None, protocol="folds", n_folds=2, seed=0
     )
-    found = route_by_others(
-        "cluster",
-        frame=arena.frame,
-        dataset=arena.dataset,
-        parts=arena.parts,
-        embedder=EMBEDDER,
-        policies=arena.policies,
-        n_threads=1,
-    )
+    found = route(arena)
     assert found.curve.shape == (0, 40)
 
 
@@ -65,12 +62,4 @@ def test_part_whose_training_answers_are_of_one_candidate_is_refused(make_sums_a
     only_prose = frame.filter((pl.col("candidate_id") == "a") | (pl.col("task") == "prose"))
     arena = prepare_arena(only_prose, None, protocol="tasks", n_folds=2, seed=0)
     with pytest.raises(NotEnoughLogsError, match=r"only \['a'\] has answers"):
-        route_by_others(
-            "cluster",
-            frame=arena.frame,
-            dataset=arena.dataset,
-            parts=arena.parts,
-            embedder=EMBEDDER,
-            policies=arena.policies,
-            n_threads=1,
-        )
+        route(arena)
