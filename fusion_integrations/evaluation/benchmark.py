@@ -73,7 +73,9 @@ def benchmark_routers(
     """
     if not heads:
         raise InvalidPolicyError("A benchmark needs at least one head.")
-    arena = prepare_arena(frame, train, label=label, protocol=protocol, n_folds=n_folds, seed=seed)
+    arena = prepare_arena(
+        frame, train, embedder=embedder, label=label, protocol=protocol, n_folds=n_folds, seed=seed
+    )
     routed = {}
     for head in heads:
         on_head(head)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,12 @@ from fusion_integrations.evaluation.baselines import training_means
 from fusion_integrations.evaluation.replay import MIN_COMPLETE
 from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queries
 from fusion_integrations.logs.splits import duplicate_key
-from fusion_integrations.protocols import FloatArray
+from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD, POLICY_PRESETS, RoutingPolicy
-from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
 from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.unanswered import estimate_outcomes, fill_amounts
 
 __all__ = ["Arena", "measurable", "prepare_arena"]
@@ -35,6 +37,8 @@ class Arena:
         groups: (n,) keys of near-duplicates.
         policies: By name, performance alone first; those that weigh cost only where every cost is known.
         split: How queries are kept apart, in words.
+        embedder: That of the routers; without task names it tells kinds of query apart.
+        seed: Seed of folds, and of clusters of queries.
     """
 
     frame: pl.DataFrame
@@ -43,12 +47,35 @@ class Arena:
     groups: npt.NDArray[np.str_]
     policies: dict[str, RoutingPolicy]
     split: str
+    embedder: Embedder
+    seed: int
+
+    @cached_property  # baselines under each policy ask again
+    def training_kinds(self) -> list[Kinds]:
+        """The kinds of each part's training queries, by what was logged of these."""
+        return [self.kinds_among(train) for train, _ in self.parts]
+
+    def kinds_among(self, rows: Mask) -> Kinds:
+        """Sort some of the n queries, a mask, into kinds by what was logged of these."""
+        part = self.dataset.select(rows)
+        return kinds_of_queries(
+            part.performance,
+            tasks=part.tasks,
+            features=self._features[rows],
+            n_embedding=self.embedder.identity.dimensions,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def _features(self) -> FloatArray:
+        return router_features(self.dataset.texts, embedder=self.embedder)
 
 
 def prepare_arena(
     frame: pl.DataFrame,
     train: pl.DataFrame | None,
     *,
+    embedder: Embedder,
     label: AnyLabel = "performance",
     protocol: Protocol,
     n_folds: int,
@@ -59,10 +86,11 @@ def prepare_arena(
     Args:
         frame: The log to measure on, in `LOG_SCHEMA`.
         train: A log to learn from instead; its near-duplicates of measured queries are left out.
+        embedder: The routers' embedder.
         label: The score that counts as performance.
         protocol: How to split `frame` if there is no `train`; see `split_queries`.
         n_folds: Number of folds of the protocol `"folds"`.
-        seed: Seed of the folds.
+        seed: Seed of the folds, and of clusters of queries.
 
     Returns:
         The arena.
@@ -99,6 +127,8 @@ def prepare_arena(
         groups=groups,
         policies=_policies(dataset, parts),
         split=split,
+        embedder=embedder,
+        seed=seed,
     )
 
 
@@ -129,7 +159,7 @@ def measurable(arena: Arena, *, predicted: FloatArray) -> tuple[RouterDataset, M
         raise NotEnoughLogsError("No query is left to measure on. Collect more logs, or split them anew.")
     # The measured queries alone: in logs trained on, candidates may have answered more or less often.
     part = dataset.select(routed)
-    kinds = kinds_by_task(part.tasks)
+    kinds = arena.kinds_among(routed)
     mean_cost = _mean_costs(part, kinds)
     performance, cost_usd = dataset.performance.copy(), dataset.cost_usd.copy()
     expected = predicted[routed]

@@ -33,7 +33,7 @@ from fusion_integrations.evaluation.router_details import describe_router
 from fusion_integrations.evaluation.splitting import Mask
 from fusion_integrations.evaluation.strategies import dataset_rewards
 from fusion_integrations.query_level.policy import RoutingPolicy
-from fusion_integrations.query_level.query_kinds import kinds_by_task
+from fusion_integrations.query_level.query_kinds import Kinds
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.unanswered import complete_kinds, fill_amounts
 from fusion_integrations.statistics import Interval, paired_interval
@@ -106,8 +106,8 @@ class Scoreboard:
         rewards = dataset_rewards(self.outcomes, policy)
         single, per_task = np.zeros((n, self._k)), np.zeros((n, self._k))
         tasks = np.array(logged.tasks, dtype=np.object_)
-        for train, test in self.arena.parts:
-            known, propensity = _training_rewards(logged.select(train), policy)
+        for (train, test), kinds in zip(self.arena.parts, self.arena.training_kinds, strict=True):
+            known, propensity = _training_rewards(logged.select(train), policy, kinds)
             single[test] = best_single(known, propensity=propensity, n_queries=int(test.sum())).weights
             per_task[test] = best_per_task(
                 tasks[test].tolist(),
@@ -194,9 +194,8 @@ class Scoreboard:
         )
 
 
-def _training_rewards(train: RouterDataset, policy: RoutingPolicy) -> tuple[Matrix, Matrix]:
-    """Give (m, k) rewards and propensities; what a candidate left out with its task is assumed."""
-    kinds = kinds_by_task(train.tasks)
+def _training_rewards(train: RouterDataset, policy: RoutingPolicy, kinds: Kinds) -> tuple[Matrix, Matrix]:
+    """Give (m, k) rewards and propensities; of kinds of query that a candidate left out they are assumed."""
     performance, propensity = complete_kinds(train.performance, train.propensity, kinds)
     cost_usd = fill_amounts(train.cost_usd, ~np.isnan(train.performance), kinds)
     return dataset_rewards(replace(train, performance=performance, cost_usd=cost_usd), policy), propensity

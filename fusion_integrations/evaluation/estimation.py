@@ -18,7 +18,7 @@ from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.heads import ClusterHeadConfig, FittedHead, HeadInputs, fit_members
 from fusion_integrations.query_level.off_policy import importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
-from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task, kinds_of_queries
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.unanswered import estimate_outcomes, fill_targets
@@ -70,7 +70,7 @@ class OutcomeModel:
     embedder: Embedder
     seed: int
 
-    def estimate(self, logged: RouterDataset) -> RouterDataset:
+    def estimate(self, logged: RouterDataset) -> tuple[RouterDataset, Kinds]:
         """Estimate what every candidate reaches on other queries.
 
         Args:
@@ -78,7 +78,8 @@ class OutcomeModel:
 
         Returns:
             The same queries, every performance and, where training knew one, every cost filled in: doubly
-            robust. Single values may lie far outside [0, 1]; their means are what counts.
+            robust. Single values may lie far outside [0, 1]; their means are what counts. With them the (n,)
+            kinds of query by which candidates were asked.
         """
         features = router_features(logged.texts, embedder=self.embedder)
         performance = np.mean([member.predict(features) for member in self.members], axis=0)
@@ -90,7 +91,7 @@ class OutcomeModel:
             n_embedding=self.embedder.identity.dimensions,
             seed=self.seed,
         )
-        return _estimated(logged, performance, cost_usd, kinds=kinds)
+        return _estimated(logged, performance, cost_usd, kinds=kinds), kinds
 
 
 def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: int, seed: int) -> OutcomeModel:
@@ -146,17 +147,18 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
     return OutcomeModel(train=filled, members=members, usage=usage, embedder=embedder, seed=seed)
 
 
-def describe_estimation(frame: pl.DataFrame, logged: RouterDataset) -> Estimation:
+def describe_estimation(frame: pl.DataFrame, logged: RouterDataset, *, kinds: Kinds) -> Estimation:
     """Say what estimates on partial logs rest on.
 
     Args:
         frame: The logs.
-        logged: Those of their queries that are evaluated.
+        logged: Those of their queries that are evaluated, n.
+        kinds: (n,) their kinds.
 
     Returns:
         The facts.
     """
-    overlap = measure_overlap(frame, logged, kinds=kinds_by_task(logged.tasks))
+    overlap = measure_overlap(frame, logged, kinds=kinds)
     found = [overlap.certainty] if overlap.certainty else []
     silent = [name for name, count in overlap.n_answers.items() if count == 0]
     if silent:

@@ -124,8 +124,8 @@ def replay_logs(
         model = fit_outcome_model(train, embedder=estimate_by, n_threads=n_threads, seed=seed)
         train = model.train
         if is_partial:
-            test, logged = model.estimate(fresh), fresh
-            estimation = describe_estimation(frame, logged)
+            test, kinds = model.estimate(fresh)
+            logged, estimation = fresh, describe_estimation(frame, fresh, kinds=kinds)
     return Replay(
         test=test,
         logged=logged,

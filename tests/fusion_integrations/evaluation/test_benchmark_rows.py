@@ -1,18 +1,24 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
+from fusion_integrations.embedders import HashEmbedder
 from fusion_integrations.evaluation.benchmark_arena import prepare_arena
 from fusion_integrations.evaluation.benchmark_rows import Scoreboard
 from fusion_integrations.evaluation.cross_validation import RoutedQueries
 
 # Five sums, which only `a` solves, and five prose, which only `b` does; calls cost 1 and 2 USD.
 
+EMBEDDER = HashEmbedder(dimensions=64)
+
 
 @pytest.fixture
 def board(make_sums_and_prose):
-    arena = prepare_arena(make_sums_and_prose(5), None, protocol="folds", n_folds=2, seed=0)
+    arena = prepare_arena(
+        make_sums_and_prose(5), None, embedder=EMBEDDER, protocol="folds", n_folds=2, seed=0
+    )
     everything = np.ones(10, dtype=np.bool_)
     # One part that learns from all and is measured on all, so that Best Single is the same everywhere.
     arena = dataclasses.replace(arena, parts=[(everything, everything)])
@@ -99,3 +105,22 @@ def test_shown_queries_are_first_those_whose_choice_changed_most(board, routed):
     assert [query.chosen["ours"] for query in shown] == ["b"] * 4 + ["a"] * 2
     assert shown[0].performance == {"a": 0.0, "b": 1.0}
     assert len(board.query_outcomes({"ours": routed}, n_shown=99)) == 10
+
+
+@pytest.mark.parametrize("has_tasks", [True, False])
+def test_best_single_is_not_who_answered_easy_queries_only(make_sums_and_prose, has_tasks):
+    # On sums b is worse than a; it was never asked for prose, where all are bad, so its mean is the best.
+    scores = pl.when(pl.col("task") == "prose").then(0.3).when(pl.col("candidate_id") == "a").then(0.9)
+    frame = make_sums_and_prose(100).filter((pl.col("candidate_id") == "a") | (pl.col("task") == "sums"))
+    frame = frame.with_columns(performance=scores.otherwise(0.8))
+    if not has_tasks:
+        frame = frame.with_columns(task=pl.lit(None, dtype=pl.String))
+    arena = prepare_arena(frame, None, embedder=EMBEDDER, protocol="folds", n_folds=2, seed=0)
+    everything = np.ones(200, dtype=np.bool_)
+    expected = np.where(np.isnan(arena.dataset.performance), 0.2, arena.dataset.performance)
+    outcomes = dataclasses.replace(arena.dataset, performance=expected, cost_usd=np.ones((200, 2)))
+    board = Scoreboard(
+        arena=arena, outcomes=outcomes, measured=everything, is_estimated=True, level=0.95, seed=0
+    )
+    single = next(row for row in board.baseline_rows() if row.strategy == "Best Single")
+    assert single.candidate_shares == {"a": 1.0, "b": 0.0}

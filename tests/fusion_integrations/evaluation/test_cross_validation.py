@@ -24,7 +24,7 @@ def route(arena, **changed):
 
 def test_queries_are_routed_by_routers_that_have_not_seen_them(make_sums_and_prose):
     frame = make_sums_and_prose(20)
-    arena = prepare_arena(frame, None, protocol="folds", n_folds=2, seed=0)
+    arena = prepare_arena(frame, None, embedder=EMBEDDER, protocol="folds", n_folds=2, seed=0)
     both = route(arena)
     assert not np.isnan(both.predicted).any()
     assert (both.se >= 0).all()
@@ -51,7 +51,12 @@ def test_queries_are_routed_by_routers_that_have_not_seen_them(make_sums_and_pro
 
 def test_routers_that_know_no_cost_have_no_curve(make_sums_and_prose):
     arena = prepare_arena(
-        make_sums_and_prose(20, costs=(None, None)), None, protocol="folds", n_folds=2, seed=0
+        make_sums_and_prose(20, costs=(None, None)),
+        None,
+        embedder=EMBEDDER,
+        protocol="folds",
+        n_folds=2,
+        seed=0,
     )
     found = route(arena)
     assert found.curve.shape == (0, 40)
@@ -60,6 +65,6 @@ def test_routers_that_know_no_cost_have_no_curve(make_sums_and_prose):
 def test_part_whose_training_answers_are_of_one_candidate_is_refused(make_sums_and_prose):
     frame = make_sums_and_prose(20)
     only_prose = frame.filter((pl.col("candidate_id") == "a") | (pl.col("task") == "prose"))
-    arena = prepare_arena(only_prose, None, protocol="tasks", n_folds=2, seed=0)
+    arena = prepare_arena(only_prose, None, embedder=EMBEDDER, protocol="tasks", n_folds=2, seed=0)
     with pytest.raises(NotEnoughLogsError, match=r"only \['a'\] has answers"):
         route(arena)

@@ -150,6 +150,19 @@ def test_logs_without_propensities_warn_of_what_is_assumed(evaluate, make_many, 
     assert "who answered had nothing to do with how well" in " ".join(evaluate(unknown).warnings)
 
 
+@pytest.mark.parametrize("has_tasks", [True, False])
+def test_kinds_of_query_that_a_candidate_was_not_asked_are_named(evaluate, make_many, has_tasks):
+    logs = make_many(400, start=1000)
+    only_math = logs.filter((pl.col("candidate_id") == "small") | (pl.col("task") == "math"))
+    if not has_tasks:
+        only_math = only_math.with_columns(task=pl.lit(None, dtype=pl.String))
+    partial = only_math.filter((pl.col("candidate_id") == "large") | (pl.int_range(pl.len()) % 4 > 0))
+    said = " ".join(evaluate(partial).warnings)
+    of_kind = "['prose']" if has_tasks else "of the queries, of no common task']"
+    assert "'large' hardly answered" in said
+    assert of_kind in said
+
+
 def test_candidate_that_newer_logs_lack_is_estimated_and_named(evaluate, make_many):
     only = make_many(200, start=1000).filter(pl.col("candidate_id") == "small")
     report = evaluate(only)
