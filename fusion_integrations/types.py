@@ -31,6 +31,7 @@ __all__ = [
     "Query",
     "Role",
     "canonical_json",
+    "context_characters",
     "find_candidate",
     "fingerprint",
     "query_text",
@@ -88,15 +89,35 @@ def query_text(messages: Sequence[Message]) -> str:
     Raises:
         EmptyQueryError: If the last user message is missing or blank.
     """
-    turns = [message for message in messages if message.role in ("user", "assistant")]
-    last = next((i for i in reversed(range(len(turns))) if turns[i].role == "user"), None)
-    if last is None or not turns[last].content.strip():
+    turns = _turns(messages)
+    if not turns or not turns[-1].content.strip():
         message = "The query has no text: its last user message is missing or blank. Pass at least one word."
         raise EmptyQueryError(message)
     earlier = [
-        f"{turn.role}: {turn.content.strip()}" for turn in reversed(turns[:last]) if turn.content.strip()
+        f"{turn.role}: {turn.content.strip()}" for turn in reversed(turns[:-1]) if turn.content.strip()
     ]
-    return "\n\n".join([turns[last].content.strip(), *earlier])
+    return "\n\n".join([turns[-1].content.strip(), *earlier])
+
+
+def context_characters(messages: Sequence[Message]) -> int:
+    """Count the characters of a prompt that `query_text` leaves out, which its tokens go by all the same.
+
+    Args:
+        messages: The conversation, oldest first.
+
+    Returns:
+        Characters of system and tool messages, and of turns behind the last user message.
+    """
+    everything = sum(len(message.content) for message in messages)
+    return everything - sum(len(turn.content) for turn in _turns(messages))
+
+
+def _turns(messages: Sequence[Message]) -> list[Message]:
+    """Give what users and assistants said up to the last user message."""
+    turns = [message for message in messages if message.role in ("user", "assistant")]
+    while turns and turns[-1].role != "user":
+        turns.pop()
+    return turns
 
 
 # Logs hold the same question next to itself, once for every candidate.

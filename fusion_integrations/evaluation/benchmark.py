@@ -79,34 +79,22 @@ def benchmark_routers(
     routed = {}
     for head in heads:
         on_head(head)
-        routed[head] = route_by_others(
-            head,
-            frame=arena.frame,
-            dataset=arena.dataset,
-            parts=arena.parts,
-            embedder=embedder,
-            policies=arena.policies,
-            answers=answers,
-            label=label,
-            n_threads=n_threads,
-            seed=seed,
-        )
+        routed[head] = route_by_others(head, arena, answers=answers, label=label, n_threads=n_threads)
     predicted = np.mean([found.predicted for found in routed.values()], axis=0)
     outcomes, measured, is_estimated = measurable(arena, predicted=predicted)
-    board = Scoreboard(
-        arena=arena, outcomes=outcomes, measured=measured, is_estimated=is_estimated, level=level, seed=seed
-    )
     shown = outcomes.select(measured)
-    ids = [candidate.id for candidate in shown.candidates]
+    board = Scoreboard(
+        arena=arena, outcomes=outcomes, measured=measured, is_estimated=is_estimated, level=level
+    )
     return BenchmarkReport(
         name=name,
         split=arena.split,
         answers="one a query" if answers == "one" else f"{answers:.0%}",
         label=label_name(label),
-        candidates=dict(zip(ids, map(float, shown.performance.mean(axis=0)), strict=True)),
+        candidates=_means(shown),
         candidate_costs=_mean_costs(shown),
         candidate_tasks=_means_by_task(shown),
-        tasks=dict(sorted(Counter(task for task in shown.tasks if task).items())),
+        tasks=_counts_by_task(shown),
         n_queries=len(shown),
         n_groups=len(np.unique(arena.groups[measured])),
         n_left_out=int(np.any([test for _, test in arena.parts], axis=0).sum()) - len(shown),
@@ -118,12 +106,21 @@ def benchmark_routers(
     )
 
 
+def _means(shown: RouterDataset) -> dict[str, float]:
+    means = shown.performance.mean(axis=0)
+    return {candidate.id: float(mean) for candidate, mean in zip(shown.candidates, means, strict=True)}
+
+
 def _mean_costs(shown: RouterDataset) -> dict[str, float | None]:
     costs = shown.cost_usd.mean(axis=0)
     return {
         candidate.id: None if np.isnan(cost) else float(cost)
         for candidate, cost in zip(shown.candidates, costs, strict=True)
     }
+
+
+def _counts_by_task(shown: RouterDataset) -> dict[str, int]:
+    return dict(sorted(Counter(task for task in shown.tasks if task).items()))
 
 
 def _means_by_task(shown: RouterDataset) -> dict[str, dict[str, float]]:

@@ -38,7 +38,7 @@ class Arena:
         policies: By name, performance alone first; those that weigh cost only where every cost is known.
         split: How queries are kept apart, in words.
         embedder: That of the routers; without task names it tells kinds of query apart.
-        seed: Seed of folds, and of clusters of queries.
+        seed: Seed of every random choice.
     """
 
     frame: pl.DataFrame
@@ -90,7 +90,7 @@ def prepare_arena(
         label: The score that counts as performance.
         protocol: How to split `frame` if there is no `train`; see `split_queries`.
         n_folds: Number of folds of the protocol `"folds"`.
-        seed: Seed of the folds, and of clusters of queries.
+        seed: Seed of the folds, and of all that is done in the arena.
 
     Returns:
         The arena.

@@ -51,7 +51,6 @@ class Scoreboard:
         measured: (n,) queries to measure on.
         is_estimated: Whether outcomes are estimates; the best of several is then mostly luck.
         level: Coverage of intervals.
-        seed: Seed of the bootstrap.
     """
 
     arena: Arena
@@ -59,7 +58,6 @@ class Scoreboard:
     measured: Mask
     is_estimated: bool
     level: float
-    seed: int
 
     def baseline_rows(self) -> list[BenchmarkRow]:
         """Measure Random, Best Single, Best per Task and, where outcomes were looked up, Oracle."""
@@ -89,7 +87,7 @@ class Scoreboard:
             reached=self.outcomes.performance[self.measured],
             best_single=best[self.measured],
             n_shown=n_shown,
-            seed=self.seed,
+            seed=self.arena.seed,
         )
 
     @property
@@ -165,7 +163,7 @@ class Scoreboard:
             differences[self.measured],
             groups=self.arena.groups[self.measured].tolist(),
             level=self.level,
-            seed=self.seed,
+            seed=self.arena.seed,
         )
 
     def _details(self, routed: RoutedQueries) -> HeadDetails:
@@ -182,7 +180,7 @@ class Scoreboard:
             choices=[choice[rows] for choice in (*routed.curve, chosen)] if len(routed.curve) else [],
             best_single=self._baselines[first][BEST_SINGLE].weights[rows].argmax(axis=1),
             groups=self.arena.groups[rows].tolist(),
-            seed=self.seed,
+            seed=self.arena.seed,
         )
         return HeadDetails(
             switch_share=float(routed.switched[rows].mean()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
+from fusion_integrations.evaluation.benchmark_arena import Arena
 from fusion_integrations.evaluation.splitting import Mask, hide_answers
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.decision import DecisionBasis, choose
@@ -67,16 +67,11 @@ class RoutedQueries:
 
 def route_by_others(
     head: str,
+    arena: Arena,
     *,
-    frame: pl.DataFrame,
-    dataset: RouterDataset,
-    parts: Sequence[tuple[Mask, Mask]],
-    embedder: Embedder,
-    policies: dict[str, RoutingPolicy],
     answers: Answers = 1.0,
     label: AnyLabel = "performance",
     n_threads: int = 2,
-    seed: int = 0,
 ) -> RoutedQueries:
     """Train a router a part and let it route the part it did not see.
 
@@ -85,15 +80,10 @@ def route_by_others(
 
     Args:
         head: Name of the head.
-        frame: The logs.
-        dataset: The same logs, pivoted: n queries, k candidates.
-        parts: Masks (n,) of training and predicted queries.
-        embedder: The routers' embedder.
-        policies: What to decide by, by name.
+        arena: The logs, n queries and k candidates; the parts, the routers' embedder and the policies.
         answers: Which of the training answers the routers may learn from; see `hide_answers`.
         label: The score to learn.
         n_threads: CPU threads of training.
-        seed: Seed of training and hiding.
 
     Returns:
         The routed queries; errors as in `RouterTrainer.train`.
@@ -101,9 +91,10 @@ def route_by_others(
     Raises:
         NotEnoughLogsError: If a part's training answers are of one candidate.
     """
+    dataset, seed = arena.dataset, arena.seed
     n, k = dataset.performance.shape
     predicted, se = np.full((2, n, k), np.nan, dtype=np.float32)
-    chosen = {name: np.full(n, -1, dtype=np.intp) for name in policies}
+    chosen = {name: np.full(n, -1, dtype=np.intp) for name in arena.policies}
     switched = np.zeros(n, dtype=np.bool_)
     curve = np.full((len(CURVE_WEIGHTS), n), -1, dtype=np.intp)
     kept = hide_answers(~np.isnan(dataset.performance), share=answers, seed=seed)
@@ -111,11 +102,11 @@ def route_by_others(
     if head in _SLOW_HEADS:
         arguments = replace(arguments, n_members=3, n_calibration_folds=2)
     seconds, head_names = 0.0, []
-    for train, test in parts:
+    for train, test in arena.parts:
         start = time.perf_counter()
-        logs = frame if answers == 1.0 else _kept_rows(frame, dataset, kept)
+        logs = arena.frame if answers == 1.0 else _kept_rows(arena.frame, dataset, kept)
         columns = np.flatnonzero(kept[train].any(axis=0))
-        router = _train(arguments, logs, dataset, train, columns, embedder=embedder)
+        router = _train(arguments, logs, dataset, train, columns, embedder=arena.embedder)
         seconds += time.perf_counter() - start
         head_names.append(router.weights.head_name)
         prediction = router.predict(
@@ -124,10 +115,10 @@ def route_by_others(
         cells = np.ix_(test, columns)
         predicted[cells] = prediction.performance
         se[cells] = router.basis.se_scale * prediction.performance_se
-        for name, policy in policies.items():
+        for name, policy in arena.policies.items():
             choice = choose(prediction, policy, basis=router.basis)
             chosen[name][test] = columns[choice.chosen]
-            if name == next(iter(policies)):
+            if name == next(iter(arena.policies)):
                 switched[test] = choice.chosen != choice.default
         choices = curve_choices(prediction, basis=router.basis)
         curve = curve[: len(choices)]

@@ -187,7 +187,10 @@ class _Answers:
         features = router_features(
             dataset.texts, embedder=router.embedder, version=router.weights.text_features_version
         )
-        trained, there = weights.predict_trained(dataset.texts, features), list(columns)
+        trained = weights.predict_trained(
+            dataset.texts, features, context_characters=dataset.context_characters
+        )
+        there = list(columns)
         return cls(
             columns=columns,
             n_trained=n_trained,

@@ -24,7 +24,7 @@ class Prediction:
         performance_members: (m, n, k) expected performance in [0, 1] by each of m members, every member
             trained without another m-th part of the queries. Those of a candidate added later may stray
             outside, around a mean within.
-        input_tokens: (n, k) prompt tokens, estimated from the text's length; NaN if logs had none.
+        input_tokens: (n, k) prompt tokens, estimated from the prompt's length; NaN if logs had none.
         output_tokens: (n, k) expected answer tokens; NaN if logs had none.
         logged_cost_usd: (n, k) expected USD a call at the prices of the logs; NaN if logs had none.
         logged_latency_s: (n, k) expected seconds a call, as logged; NaN if logs had none, None if nobody's

@@ -22,9 +22,10 @@ from fusion_integrations.errors import (
     UnknownCandidateError,
 )
 from fusion_integrations.logs.frame import LOG_SCHEMA
+from fusion_integrations.logs.rows import messages_from_json
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel, label_name, label_values
-from fusion_integrations.types import ABANDONED, MAX_AMOUNT, Candidate, PriceTable
+from fusion_integrations.types import ABANDONED, MAX_AMOUNT, Candidate, PriceTable, context_characters
 
 __all__ = ["RouterDataset"]
 
@@ -42,6 +43,7 @@ class RouterDataset:
         candidates: The k columns.
         query_ids: n ids, each once, sorted.
         texts: n query texts, as routers see them.
+        context_characters: (n,) characters of the prompts beside these, as of system and tool messages.
         tasks: n task names, or None where unknown.
         performance: (n, k) mean label of the cell's answers, in [0, 1].
         cost_usd: (n, k) mean USD a call.
@@ -57,6 +59,7 @@ class RouterDataset:
     candidates: tuple[Candidate, ...]
     query_ids: tuple[str, ...]
     texts: tuple[str, ...]
+    context_characters: FloatArray
     tasks: tuple[str | None, ...]
     performance: FloatArray
     cost_usd: FloatArray
@@ -107,13 +110,15 @@ class RouterDataset:
         columns = _candidates_in(scored) if candidates is None else _checked(candidates)
         scored = _rows_of(scored, columns, absent=absent)
         # min() passes over nulls, and what it finds does not depend on the order of the rows.
-        queries = scored.group_by("query_id").agg(pl.col("query_text", "task").min()).sort("query_id")
+        kept = pl.col("query_text", "messages", "task").min()
+        queries = scored.group_by("query_id").agg(kept).sort("query_id")
         cells = _Cells(scored, queries["query_id"], columns)
         input_tokens, output_tokens = cells.mean("input_tokens"), cells.mean("output_tokens")
         return cls(
             candidates=columns,
             query_ids=tuple(queries["query_id"]),
             texts=tuple(queries["query_text"]),
+            context_characters=_context_characters(queries),
             tasks=tuple(queries["task"]),
             performance=cells.mean(_LABEL),
             cost_usd=cells.mean("cost_usd")
@@ -136,6 +141,7 @@ class RouterDataset:
             self,
             query_ids=tuple(self.query_ids[i] for i in indices),
             texts=tuple(self.texts[i] for i in indices),
+            context_characters=self.context_characters[indices],
             tasks=tuple(self.tasks[i] for i in indices),
             performance=self.performance[indices],
             cost_usd=self.cost_usd[indices],
@@ -199,6 +205,23 @@ def _scored(frame: pl.DataFrame, label: AnyLabel) -> pl.DataFrame:
         raise NotEnoughLogsError(message)
     _check_possible(scored, label=name)
     return scored
+
+
+def _context_characters(queries: pl.DataFrame) -> FloatArray:
+    """Count (n,) the characters that a query's messages hold beside its text."""
+    counts = np.zeros(len(queries), dtype=np.float32)
+    # One message is the query itself, and most logs hold no more: these need not be decoded.
+    several = queries.with_row_index("row").filter(pl.col("messages").str.count_matches('"role"') > 1)
+    for row, query_id, messages in several.select("row", "query_id", "messages").iter_rows():
+        try:
+            counts[row] = context_characters(messages_from_json(messages))
+        except (ValueError, TypeError) as error:
+            message = (
+                f"The messages of query '{query_id}' are no JSON list of objects with 'role' and 'content': "
+                f"{error}"
+            )
+            raise LogSchemaError(message) from error
+    return counts
 
 
 def _typed(frame: pl.DataFrame) -> pl.DataFrame:

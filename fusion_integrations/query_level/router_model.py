@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from fusion_integrations.artifacts import save_artifact
 from fusion_integrations.embedders import check_identity, load_embedder
 from fusion_integrations.errors import ArtifactFormatError, InvalidPolicyError
@@ -25,7 +27,7 @@ from fusion_integrations.query_level.router_artifact import (
 )
 from fusion_integrations.query_level.router_features import router_features
 from fusion_integrations.query_level.router_weights import RouterWeights
-from fusion_integrations.types import QUERY_TEXT_VERSION, Candidate, PriceTable, Query
+from fusion_integrations.types import QUERY_TEXT_VERSION, Candidate, PriceTable, Query, context_characters
 
 __all__ = ["RouterModel"]
 
@@ -77,7 +79,8 @@ class RouterModel:
             raise InvalidPolicyError("The router got one text for a list of queries. Pass [text].")
         texts = _texts(queries)
         features = router_features(texts, embedder=self.embedder, version=self.weights.text_features_version)
-        return self.weights.predict(texts, features)
+        beside = [0 if isinstance(query, str) else context_characters(query.messages) for query in queries]
+        return self.weights.predict(texts, features, context_characters=np.array(beside, dtype=np.float32))
 
     def route(
         self,

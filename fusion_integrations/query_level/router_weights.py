@@ -57,22 +57,27 @@ class RouterWeights:
     def _packed(self) -> PackedStack | None:
         return PackedStack.of(self.members)
 
-    def predict(self, texts: Sequence[str], features: FloatArray) -> Prediction:
+    def predict(
+        self, texts: Sequence[str], features: FloatArray, *, context_characters: FloatArray | None = None
+    ) -> Prediction:
         """Predict for n queries.
 
         Args:
             texts: n query texts.
             features: (n, d) their features; see `router_features`.
+            context_characters: (n,) characters of the prompts beside these; see `UsageModel.predict`.
 
         Returns:
             Expectations for every query and candidate; performance within [0, 1].
         """
-        trained = self.predict_trained(texts, features)
+        trained = self.predict_trained(texts, features, context_characters=context_characters)
         return trained if self.pool is None else self.pool.apply(trained, self.candidates)
 
-    def predict_trained(self, texts: Sequence[str], features: FloatArray) -> Prediction:
+    def predict_trained(
+        self, texts: Sequence[str], features: FloatArray, *, context_characters: FloatArray | None = None
+    ) -> Prediction:
         """Predict the b columns that the heads were trained for, whoever is a candidate now."""
-        usage = self.usage.predict(texts, features)
+        usage = self.usage.predict(texts, features, context_characters=context_characters)
         read = features if self.embedding is None else self.embedding.replace_embedding(texts, features)
         packed = self._packed
         members = (

@@ -1,4 +1,4 @@
-"""Predict what a call will use: prompt tokens from the text's length; answer tokens, USD, time from queries.
+"""Predict what a call will use: prompt tokens from the prompt's length, the rest from the query.
 
 Kept apart from the performance heads because usage needs neither their precision nor their uncertainty.
 """
@@ -45,21 +45,40 @@ class UsageModel:
     """A fitted usage predictor.
 
     Attributes:
-        input_fit: (2, k) prompt tokens = row 0 + row 1 * characters; NaN if never logged.
+        input_fit: (2, k) prompt tokens = row 0 + row 1 * characters of the query's text, for a prompt whose
+            other messages are as long as usual; NaN if never logged.
         head: Predicts (n, 2k): output tokens, then USD, each divided by `scale`.
         scale: (2k,) unit of each column; NaN if never logged.
         latency_s: (g, k) mean seconds in each of the g groups of the head, NaN if never logged; None if
             nobody's were. Apart from the head's own means, so that releases before it read the artifact.
+        usual_context: Characters of system and tool messages that prompts in the logs had, the median. None:
+            made before they were counted, so that they are not.
     """
 
     input_fit: FloatArray
     head: ClusterHead
     scale: FloatArray
     latency_s: FloatArray | None = None
+    usual_context: float | None = None
 
-    def predict(self, texts: Sequence[str], features: FloatArray) -> Usage:
-        """Predict the use of queries from their texts and (n, d) features."""
+    def predict(
+        self, texts: Sequence[str], features: FloatArray, *, context_characters: FloatArray | None = None
+    ) -> Usage:
+        """Predict the use of queries.
+
+        Args:
+            texts: n query texts.
+            features: (n, d) their features.
+            context_characters: (n,) characters of the prompts beside the texts; 0 for a prompt that is not
+                laid out yet, whose other messages are then taken to be as long as usual. None: all are.
+
+        Returns:
+            The use, (n, k).
+        """
         characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
+        if context_characters is not None and self.usual_context is not None:
+            unusual = np.where(context_characters > 0, context_characters - self.usual_context, 0)
+            characters += unusual[:, None]
         shares, k = self.head.memberships(features), len(self.scale) // 2
         expected = shares @ self._scaled_means
         # A line may cross zero outside the lengths it was fitted on, and a negative cost would be a reward.
@@ -79,7 +98,12 @@ class UsageModel:
         """Return everything learned as named arrays."""
         head = {f"head.{name}": tensor for name, tensor in self.head.tensors().items()}
         latency = {} if self.latency_s is None else {"latency_s": self.latency_s}
-        return {"input_fit": self.input_fit, "scale": self.scale, **head, **latency}
+        context = (
+            {}
+            if self.usual_context is None
+            else {"usual_context": np.array([self.usual_context], dtype=np.float32)}
+        )
+        return {"input_fit": self.input_fit, "scale": self.scale, **head, **latency, **context}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, npt.NDArray[Any]]) -> Self:
@@ -92,6 +116,7 @@ class UsageModel:
             scale=tensors["scale"],
             head=ClusterHead.from_tensors(head),
             latency_s=tensors.get("latency_s"),
+            usual_context=float(tensors["usual_context"][0]) if "usual_context" in tensors else None,
         )
 
 
@@ -138,8 +163,9 @@ def fit_usage(
         n_threads=n_threads,
         seed=seed,
     )
-    characters = np.array([len(text) for text in dataset.texts], dtype=np.float64)
-    fits = [_line(characters, dataset.input_tokens[:, column]) for column in range(k)]
+    usual_context = float(np.median(dataset.context_characters))
+    characters = np.array([len(text) for text in dataset.texts]) + dataset.context_characters - usual_context
+    fits = [_line(characters.astype(np.float64), dataset.input_tokens[:, column]) for column in range(k)]
     head, scale = fit_cluster_head(ClusterHeadConfig(), inputs), scale.astype(np.float32)
     latency_s = head.means[:, 2 * k :] * scale[2 * k :]
     return UsageModel(
@@ -147,6 +173,7 @@ def fit_usage(
         head=replace(head, means=np.ascontiguousarray(head.means[:, : 2 * k])),
         scale=scale[: 2 * k],
         latency_s=None if np.isnan(latency_s).all() else latency_s,
+        usual_context=usual_context,
     )
 
 

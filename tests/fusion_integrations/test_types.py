@@ -14,6 +14,7 @@ from fusion_integrations.types import (
     PriceTable,
     Query,
     canonical_json,
+    context_characters,
     find_candidate,
     fingerprint,
     query_text,
@@ -49,6 +50,13 @@ def test_query_text_leaves_out_what_follows_the_last_question():
 
 def test_query_text_leaves_out_blank_turns():
     assert query_text(said(("user", " "), ("assistant", ""), ("user", "Hi"))) == "Hi"
+
+
+def test_context_is_what_the_query_text_leaves_out():
+    asked = said(("system", "12345"), ("user", "Hi"), ("assistant", "Ho"), ("tool", "123"), ("user", "Well?"))
+    assert context_characters(asked) == 8
+    assert context_characters((*asked, *said(("assistant", "1234"), ("tool", "1")))) == 13
+    assert context_characters(said(("user", "  Hi  "))) == 0
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def board(make_sums_and_prose):
     # One part that learns from all and is measured on all, so that Best Single is the same everywhere.
     arena = dataclasses.replace(arena, parts=[(everything, everything)])
     return Scoreboard(
-        arena=arena, outcomes=arena.dataset, measured=everything, is_estimated=False, level=0.95, seed=0
+        arena=arena, outcomes=arena.dataset, measured=everything, is_estimated=False, level=0.95
     )
 
 
@@ -119,8 +119,6 @@ def test_best_single_is_not_who_answered_easy_queries_only(make_sums_and_prose, 
     everything = np.ones(200, dtype=np.bool_)
     expected = np.where(np.isnan(arena.dataset.performance), 0.2, arena.dataset.performance)
     outcomes = dataclasses.replace(arena.dataset, performance=expected, cost_usd=np.ones((200, 2)))
-    board = Scoreboard(
-        arena=arena, outcomes=outcomes, measured=everything, is_estimated=True, level=0.95, seed=0
-    )
+    board = Scoreboard(arena=arena, outcomes=outcomes, measured=everything, is_estimated=True, level=0.95)
     single = next(row for row in board.baseline_rows() if row.strategy == "Best Single")
     assert single.candidate_shares == {"a": 1.0, "b": 0.0}

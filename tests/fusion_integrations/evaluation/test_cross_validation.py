@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,15 +13,7 @@ EMBEDDER = HashEmbedder(dimensions=64)
 
 
 def route(arena, **changed):
-    settings = {
-        "frame": arena.frame,
-        "dataset": arena.dataset,
-        "parts": arena.parts,
-        "policies": arena.policies,
-        "embedder": EMBEDDER,
-        "n_threads": 1,
-    }
-    return route_by_others("cluster", **settings | changed)
+    return route_by_others("cluster", dataclasses.replace(arena, **changed), n_threads=1)
 
 
 def test_queries_are_routed_by_routers_that_have_not_seen_them(make_sums_and_prose):

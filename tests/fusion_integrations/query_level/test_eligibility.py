@@ -58,6 +58,13 @@ def test_context_excludes_those_whose_window_prompt_and_answer_exceed(predict, b
     assert excluded == {"b": None, "c": None, "a": "prompt and answer exceed its 1000 tokens"}
 
 
+def test_call_that_costs_or_takes_just_the_limit_is_not_out_for_a_rounding_error(predict, basis):
+    above = float(np.nextafter(np.float32(0.1), np.float32(1)))
+    prediction = with_latency(predict([[0.9, 0.8]], cost=[[above, above]]), above)
+    policy = RoutingPolicy(max_cost_usd=0.1, max_latency_s=0.1)
+    assert choose(prediction, policy, basis=basis([0.9, 0.8])).chosen.tolist() == [0]
+
+
 def test_context_when_tokens_were_never_logged_is_not_checked(predict, basis):
     prediction = predict([[0.9, 0.8]], candidates=of_contexts(1, 1))
     assert choose(prediction, RoutingPolicy(), basis=basis([0.9, 0.8])).chosen.tolist() == [0]

@@ -27,7 +27,7 @@ from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
 from fusion_integrations.query_level.router_artifact import WEIGHTS_FILE
 from fusion_integrations.query_level.router_model import RouterModel
 from fusion_integrations.query_level.router_trainer import RouterTrainer
-from fusion_integrations.types import Candidate
+from fusion_integrations.types import Candidate, Message, Query
 
 TEXTS = ["What is 17 plus 4?", "Write a line about rivers.", "漢字 🙂", "x" * 5000]
 PREDICTIONS = ("performance_members", "input_tokens", "output_tokens", "logged_cost_usd")
@@ -293,3 +293,6 @@ def test_latency_and_context_survive(logs, two_tasks, tmp_path):
     assert loaded.route(TEXTS[0], policy=RoutingPolicy(max_latency_s=1.0)).candidate.id == "b"
     with pytest.raises(NoEligibleCandidateError, match="exceed its 200 tokens"):
         loaded.route("x" * 5000)
+    retrieved = (Message(role="system", content="x" * 5000), Message(role="user", content=TEXTS[0]))
+    with pytest.raises(NoEligibleCandidateError, match="exceed its 200 tokens"):
+        loaded.route(Query(messages=retrieved))

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -264,6 +266,28 @@ def test_propensity_is_kept_by_cell(logs):
         {"q": "one", "c": "b", "performance": 0},
     )
     np.testing.assert_array_equal(RouterDataset.from_logs(frame).propensity, [[0.25, NAN]])
+
+
+def test_context_is_counted_beside_the_query_text(logs):
+    frame = logs(*({"q": q, "c": "a", "performance": 1.0} for q in ("one", "two", "three")))
+    said = [{"content": '123\u2028 "role"', "role": "system"}, {"content": "two", "role": "user"}]
+    messages = pl.col("query_text").replace_strict(
+        {"one": '[{"content": "one \\"role\\"", "role": "user"}]', "two": json.dumps(said), "three": None}
+    )
+    dataset = RouterDataset.from_logs(frame.with_columns(messages=messages))
+    assert dict(zip(dataset.texts, dataset.context_characters, strict=True)) == {
+        "one": 0,
+        "two": 11,
+        "three": 0,
+    }
+
+
+def test_messages_that_cannot_be_read_are_refused_by_name(logs):
+    frame = logs({"q": "one", "c": "a", "performance": 1.0})
+    for text in ('{"role": "user", "role": 1', '[{"role": 1}, {"role": 2}]'):
+        broken = frame.with_columns(messages=pl.lit(text))
+        with pytest.raises(LogSchemaError, match=r"messages of query '.*' are no JSON list"):
+            RouterDataset.from_logs(broken)
 
 
 # Selecting rows, and properties

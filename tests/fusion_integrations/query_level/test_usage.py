@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,29 @@ def test_prompt_tokens_follow_the_length_of_the_text(logs):
     usage = fit_usage(dataset_of(logs), FEATURES, **SETTINGS)
     predicted = usage.predict(["x" * 50, "x" * 500], FEATURES[:2])
     np.testing.assert_allclose(predicted.input_tokens[:, 0], [103, 1003], rtol=1e-4)
+
+
+def test_prompt_tokens_count_system_and_tool_messages(logs):
+    # A quarter of a token a character; a third of the prompts has 4000 characters of context, the rest 400.
+    dataset = dataset_of(logs)
+    context = np.where(np.arange(30) % 3 == 0, 4000, 400).astype(np.float32)
+    lengths = np.array([len(text) for text in dataset.texts])
+    tokens = np.repeat((0.25 * (lengths + context) + 7)[:, None], 2, axis=1).astype(np.float32)
+    dataset = replace(dataset, context_characters=context, input_tokens=tokens)
+    usage = UsageModel.from_tensors(dict(fit_usage(dataset, FEATURES, **SETTINGS).tensors()))
+    asked = {"texts": ["x" * 100] * 3, "features": FEATURES[:3]}
+    known = usage.predict(**asked, context_characters=np.float32([400, 4000, 0])).input_tokens[:, 0]
+    # Without any, the prompt is not laid out yet: the usual 400 are to come.
+    np.testing.assert_allclose(known, [132, 1032, 132], rtol=1e-4)
+    np.testing.assert_allclose(usage.predict(**asked).input_tokens[:, 0], [132] * 3, rtol=1e-4)
+
+
+def test_usage_saved_before_context_was_counted_leaves_it_out(logs):
+    tensors = dict(fit_usage(dataset_of(logs), FEATURES, **SETTINGS).tensors())
+    del tensors["usual_context"]
+    old = UsageModel.from_tensors(tensors)
+    predicted = old.predict(["x" * 50], FEATURES[:1], context_characters=np.float32([9000]))
+    np.testing.assert_allclose(predicted.input_tokens[:, 0], [103], rtol=1e-4)
 
 
 def test_answer_tokens_and_cost_when_constant_are_that_constant(logs):
