@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -22,7 +22,7 @@ from fusion_integrations.prompts import PromptEdit, apply_prompt_edit, prompt_ed
 from fusion_integrations.query_level.decision import RouteDecision
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
 from fusion_integrations.query_level.router import Router
-from fusion_integrations.query_level.run_budget import RunBudget
+from fusion_integrations.query_level.run_budget import Reservation, RunBudget
 from fusion_integrations.thought_level.template_prompt import ThoughtGuidance, ThoughtPrompter
 from fusion_integrations.thought_level.template_store import FoundTemplate
 from fusion_integrations.types import Candidate, Completion, Message, PriceTable, Query, find_candidate
@@ -42,12 +42,14 @@ class FusionPlan:
         prompt: What the prompt mode puts around the last user message.
         templates: The thought templates in the prompt, most similar first; empty in other prompt modes, and
             where none is similar enough.
+        reservation: What a run's budget holds back for the call, while the plan is there and not recorded.
     """
 
     query: Query
     decision: RouteDecision
     prompt: PromptEdit
     templates: tuple[FoundTemplate, ...] = ()
+    reservation: Reservation = field(default_factory=Reservation, compare=False, repr=False)
 
     @property
     def candidate(self) -> Candidate:
@@ -69,7 +71,8 @@ class FusionPipeline:
         prices: Today's prices. None: costs as in the router's logs.
         store: Where calls are recorded. None: nowhere.
         thoughts: Finds the guidance of candidates of prompt mode `thought`. Needed if the router knows any.
-        budget: USD for all calls: planning keeps within it, recording spends it. None: no such limit.
+        budget: USD for all calls: a plan reserves what it is expected to cost, until it is recorded or
+            dropped; recording spends what it did cost. None: no such limit.
         source: Name of the application in the records.
         seed: Seed of the draws of policies that explore.
         clock: Gives the time of a record.
@@ -141,8 +144,20 @@ class FusionPipeline:
         if isinstance(queries, str):
             raise InvalidPolicyError("plan_batch() got one text. Pass a list of queries, or call plan().")
         asked = [_query(query) for query in queries]
-        decisions = self._decisions(asked, policy or self.policy)
-        return self._prompted(list(zip(asked, decisions, strict=True)))
+        decisions, reservations = self._reserved(asked, policy or self.policy)
+        return self._prompted(list(zip(asked, decisions, reservations, strict=True)))
+
+    def _reserved(
+        self, queries: Sequence[Query], policy: RoutingPolicy
+    ) -> tuple[list[RouteDecision], list[Reservation]]:
+        while True:
+            decisions = self._decisions(queries, policy)
+            if self.budget is None:
+                return decisions, [Reservation() for _ in decisions]
+            held = self.budget.reserve([decision.expected_cost_usd or 0.0 for decision in decisions])
+            if held is not None:
+                return decisions, held
+            # Another thread took it since this one looked; what is left now decides anew, or says so.
 
     def _decisions(self, queries: Sequence[Query], policy: RoutingPolicy) -> list[RouteDecision]:
         if self.budget is not None and len(queries) > 1:
@@ -190,11 +205,12 @@ class FusionPipeline:
             reason="Chosen by the caller.",
             expected_cost_usd=costs.get(candidate_id),  # a router reloaded meanwhile may know one more
         )
-        return self._prompted([(plan.query, decision)])[0]
+        plan.reservation.cost_usd = decision.expected_cost_usd or 0.0
+        return self._prompted([(plan.query, decision, plan.reservation)])[0]
 
-    def _prompted(self, decided: Sequence[tuple[Query, RouteDecision]]) -> list[FusionPlan]:
+    def _prompted(self, decided: Sequence[tuple[Query, RouteDecision, Reservation]]) -> list[FusionPlan]:
         """Give every decided query its prompt, with one search for all that need thought templates."""
-        guided = [i for i, (_, decision) in enumerate(decided) if _is_guided(decision)]
+        guided = [i for i, (_, decision, _) in enumerate(decided) if _is_guided(decision)]
         found: dict[int, ThoughtGuidance] = {}
         for i in guided:
             _check_guidance(decided[i][1].candidate, self.thoughts)  # a reloaded router may know others
@@ -209,8 +225,9 @@ class FusionPipeline:
                 decision=decision,
                 prompt=found[i].prompt if i in found else prompt_edit(decision.candidate.prompt_mode),
                 templates=found[i].found if i in found else (),
+                reservation=reservation,
             )
-            for i, (query, decision) in enumerate(decided)
+            for i, (query, decision, reservation) in enumerate(decided)
         ]
 
     def record(
@@ -237,10 +254,11 @@ class FusionPipeline:
             LogStoreError: If the store cannot be written.
         """
         record = self._record(plan, outcome, run_id=run_id, session_id=session_id)
-        if self.budget is not None and isinstance(outcome, Completion):
+        if self.budget is not None:
             # What a call cost is not always known; what it was expected to cost is, within a budget.
             cost = plan.decision.expected_cost_usd if record.cost_usd is None else record.cost_usd
-            self.budget.spend(cost or 0.0)
+            is_answer = isinstance(outcome, Completion)
+            self.budget.settle(plan.reservation, (cost or 0.0) if is_answer else 0.0, run_id=run_id)
         if self.store is not None:
             self.store.add([record])
         return record

@@ -11,11 +11,11 @@ from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.types import Candidate
 
-__all__ = ["Exclusions", "exclude_others_than", "exclusions"]
+__all__ = ["ROUNDING", "Exclusions", "exclude_others_than", "exclusions"]
 
 # Predictions differ in their last digits with the size of a batch: what costs just the limit must not be out
 # in one batch and in in another.
-_ROUNDING = 1 + 1e-5
+ROUNDING = 1 + 1e-5
 
 Exclusions = npt.NDArray[np.object_]
 """(n, k) reasons of exclusion, "" where eligible."""
@@ -66,10 +66,10 @@ def _limits(prediction: Prediction, policy: RoutingPolicy, cost: FloatArray) -> 
     excluded = np.full(cost.shape, "", dtype=np.object_)
     if policy.max_latency_s is not None:
         latency = prediction.latency_s
-        excluded[latency > policy.max_latency_s * _ROUNDING] = f"slower than {policy.max_latency_s:g} s"
+        excluded[latency > policy.max_latency_s * ROUNDING] = f"slower than {policy.max_latency_s:g} s"
         excluded[np.isnan(latency)] = "latency unknown: log it"
     if policy.max_cost_usd is not None:
-        excluded[cost > policy.max_cost_usd * _ROUNDING] = (
+        excluded[cost > policy.max_cost_usd * ROUNDING] = (
             f"over the budget of {policy.max_cost_usd:g} USD a call"
         )
     if policy.needs_cost:

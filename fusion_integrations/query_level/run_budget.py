@@ -1,38 +1,45 @@
 """A budget for many calls: outside the pure decision, which knows one query at a time.
 
-Call by call, the budget lowers what one call may cost to what is left. For a batch it does better: it finds
-the cost weight at which the batch's expected cost fits, which gives the dear candidates to the queries that
-gain most by them.
+Call by call, the budget lowers what one call may cost to what is left; a batch shares it out, see
+`budget_allocation`. What a planned call is expected to cost is held back until it is reported or given up.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from numbers import Real
-
-import numpy as np
-import numpy.typing as npt
+from weakref import WeakSet
 
 from fusion_integrations.errors import BudgetExceededError, InvalidPolicyError
-from fusion_integrations.query_level.basis import DecisionBasis
-from fusion_integrations.query_level.choice import Choice, choose
-from fusion_integrations.query_level.decision import RouteDecision, decide
+from fusion_integrations.query_level.budget_allocation import allocate
+from fusion_integrations.query_level.decision import RouteDecision
+from fusion_integrations.query_level.eligibility import ROUNDING
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
-from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router import Router
 from fusion_integrations.types import PriceTable, Query
 
-__all__ = ["RunBudget", "allocate"]
+__all__ = ["Reservation", "RunBudget"]
 
-_BISECTIONS = 25  # the cost weight is then known to 3e-8
+
+@dataclass(eq=False)  # each is one of its kind
+class Reservation:
+    """What a planned call is expected to cost. Held back by its budget until it is settled, or nobody has it.
+
+    Attributes:
+        cost_usd: USD.
+        settled_by: Runs whose cost was reported.
+    """
+
+    cost_usd: float = 0.0
+    settled_by: set[str] = field(default_factory=set)
 
 
 class RunBudget:
     """USD for a run of calls. Safe to share between threads.
 
-    What is spent is what callers report, so calls in flight may together pass the total by their own cost.
+    What is spent is what callers report: calls that cost more than expected may pass the total.
 
     Args:
         total_usd: What the run may cost.
@@ -54,6 +61,8 @@ class RunBudget:
             raise InvalidPolicyError(f"A run's budget must be above 0 USD, got {total_usd!r}.")
         self.total_usd = total_usd
         self._spent_usd = 0.0
+        # Weak, so that a plan that is dropped without being followed gives its share back.
+        self._reservations: WeakSet[Reservation] = WeakSet()
         self._lock = threading.Lock()
 
     @property
@@ -63,9 +72,16 @@ class RunBudget:
             return self._spent_usd
 
     @property
+    def reserved_usd(self) -> float:
+        """What calls in flight are expected to cost."""
+        with self._lock:
+            return self._reserved()
+
+    @property
     def left_usd(self) -> float:
-        """What is left; negative if calls cost more than expected."""
-        return self.total_usd - self.spent_usd
+        """What is neither spent nor reserved; negative if calls cost more than expected."""
+        with self._lock:
+            return self._left()
 
     def spend(self, cost_usd: float) -> None:
         """Report what a call cost.
@@ -76,12 +92,44 @@ class RunBudget:
         Raises:
             InvalidPolicyError: If the cost is negative or unknown.
         """
+        self.settle(Reservation(), cost_usd, run_id="")
+
+    def reserve(self, costs_usd: Sequence[float]) -> list[Reservation] | None:
+        """Hold back what planned calls are expected to cost, for as long as somebody has the reservations.
+
+        Args:
+            costs_usd: USD of each call.
+
+        Returns:
+            One reservation a call; None, and nothing is reserved, if less than all of it is left.
+        """
+        with self._lock:
+            if sum(costs_usd) > self._left() * ROUNDING:
+                return None
+            found = [Reservation(cost_usd=cost) for cost in costs_usd]
+            self._reservations.update(found)
+            return found
+
+    def settle(self, reservation: Reservation, cost_usd: float, *, run_id: str) -> None:
+        """Report what a reserved call cost, and no longer hold anything back for it.
+
+        Args:
+            reservation: Its reservation.
+            cost_usd: USD; 0 if the call failed.
+            run_id: Of the call. What one run cost is spent once, however often it is reported.
+
+        Raises:
+            InvalidPolicyError: If the cost is negative or unknown.
+        """
         is_number = isinstance(cost_usd, Real)
         if not is_number or not cost_usd >= 0:
             message = f"A call cannot cost {cost_usd} USD. Report what it cost, or what was expected."
             raise InvalidPolicyError(message)
         with self._lock:
-            self._spent_usd += cost_usd
+            self._reservations.discard(reservation)
+            if run_id not in reservation.settled_by:
+                reservation.settled_by.add(run_id)
+                self._spent_usd += cost_usd
 
     def limit(self, policy: RoutingPolicy) -> RoutingPolicy:
         """Lower what one call may cost to what is left.
@@ -100,15 +148,22 @@ class RunBudget:
         return replace(policy, max_cost_usd=limit)
 
     def _some_left(self) -> float:
-        # Read once: another thread may spend the rest at any moment.
-        left = self.left_usd
+        with self._lock:  # read at once: another thread may spend the rest at any moment
+            spent, reserved, left = self._spent_usd, self._reserved(), self._left()
         if left <= 0:
+            held = f" and {reserved:.4g} USD held for calls in flight" if reserved else ""
             message = (
-                f"The run's budget of {self.total_usd:g} USD is spent ({self.total_usd - left:.4g} USD). "
+                f"The run's budget of {self.total_usd:g} USD is spent ({spent:.4g} USD{held}). "
                 "Raise it, or end the run."
             )
             raise BudgetExceededError(message)
         return left
+
+    def _left(self) -> float:
+        return self.total_usd - self._spent_usd - self._reserved()
+
+    def _reserved(self) -> float:
+        return sum(reservation.cost_usd for reservation in self._reservations)
 
     def route_batch(
         self,
@@ -135,124 +190,3 @@ class RunBudget:
         current = router.current
         prediction = current.predict(queries)
         return allocate(prediction, policy, budget_usd=self._some_left(), basis=current.basis, prices=prices)
-
-
-def allocate(
-    prediction: Prediction,
-    policy: RoutingPolicy,
-    *,
-    budget_usd: float,
-    basis: DecisionBasis,
-    prices: PriceTable | None = None,
-) -> list[RouteDecision]:
-    """Choose for n queries so that the expected cost of all is within a budget.
-
-    The smallest cost weight whose choices fit is found by bisection: the Lagrange multiplier of the budget.
-    What it leaves over buys the next weight's choices where they gain most for their extra cost.
-
-    Args:
-        prediction: Expectations for n queries.
-        policy: What the caller wants; its cost weight is the lowest that is tried.
-        budget_usd: USD for all.
-        basis: What training learned.
-        prices: Today's prices; None takes costs as logged.
-
-    Returns:
-        One decision a query, in their order; the reason names the cost weight that the budget forced.
-
-    Raises:
-        BudgetExceededError: If even the cheapest eligible candidates cost more together.
-        InvalidPolicyError: If the policy holds a quality or explores, which another cost weight would undo.
-        NoEligibleCandidateError: If the policy excludes every candidate for a query.
-        UnknownCandidateError: If the policy names a candidate the router does not know.
-
-    Source:
-        Everett, Generalized Lagrange Multiplier Method (1963), for the multiplier; the rest is the greedy
-        step for the knapsack problem.
-    """
-    if policy.quality_of is not None or policy.exploration != "none":
-        message = (
-            "A batch's budget sets the cost weight. Leave quality_of and exploration out of its policy, or "
-            "use RunBudget.limit() call by call."
-        )
-        raise InvalidPolicyError(message)
-    # Unknown costs are excluded wherever one call is limited, so that every sum below is known.
-    limited = replace(
-        policy,
-        max_cost_usd=budget_usd if policy.max_cost_usd is None else min(budget_usd, policy.max_cost_usd),
-        cost_scale_usd=policy.cost_scale_usd or basis.cost_scale_usd or budget_usd,
-    )
-    # The validated margin of the caller's cost weight, whichever is tried; in the basis, for in a policy it
-    # would be the caller's will, which novel queries and added candidates yield to.
-    basis = replace(basis, margin_z={policy.cost_weight: basis.margin_for(policy)})
-    search = _Search(prediction, basis, prices)
-    rich = search.at(limited)
-    if rich.total_usd <= budget_usd:
-        return decide(prediction, limited, basis=basis, prices=prices)
-    poor = search.at(replace(limited, cost_weight=1.0, margin_z=0.0))
-    if poor.total_usd > budget_usd:
-        message = (
-            f"The budget of {budget_usd:.4g} USD cannot be met: the cheapest eligible candidates cost "
-            f"{poor.total_usd:.4g} USD for these {len(poor.columns)} queries. Raise it, or ask fewer."
-        )
-        raise BudgetExceededError(message)
-    for _ in range(_BISECTIONS):
-        weight = (rich.policy.cost_weight + poor.policy.cost_weight) / 2
-        middle = search.at(replace(limited, cost_weight=weight))
-        if middle.total_usd <= budget_usd:
-            poor = middle
-        else:
-            rich = middle
-    upgraded = _upgrades(rich, poor, prediction, budget_usd)
-    return search.decisions(rich, poor, upgraded)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Plan:
-    """What one policy chooses for all: (n,) columns, (n,) their cost, and the sum."""
-
-    policy: RoutingPolicy
-    columns: npt.NDArray[np.intp]
-    cost_usd: npt.NDArray[np.float64]
-
-    @property
-    def total_usd(self) -> float:
-        return float(self.cost_usd.sum())
-
-
-class _Search:
-    """Applies policies to the same predictions."""
-
-    def __init__(self, prediction: Prediction, basis: DecisionBasis, prices: PriceTable | None) -> None:
-        self._prediction, self._basis, self._prices = prediction, basis, prices
-
-    def at(self, policy: RoutingPolicy) -> _Plan:
-        choice: Choice = choose(self._prediction, policy, basis=self._basis, prices=self._prices)
-        rows = np.arange(len(choice.chosen))
-        cost = choice.cost_usd[rows, choice.chosen].astype(np.float64)
-        return _Plan(policy=policy, columns=choice.chosen, cost_usd=cost)
-
-    def decisions(self, rich: _Plan, poor: _Plan, upgraded: npt.NDArray[np.bool_]) -> list[RouteDecision]:
-        """Take the decision of the rich plan where upgraded, else of the poor one."""
-        by_rich, by_poor = (
-            decide(self._prediction, plan.policy, basis=self._basis, prices=self._prices)
-            for plan in (rich, poor)
-        )
-        chosen = [by_rich[i] if upgraded[i] else by_poor[i] for i in range(len(upgraded))]
-        note = f" The batch's budget forced a cost weight of {poor.policy.cost_weight:.3g}."
-        return [replace(decision, reason=decision.reason + note) for decision in chosen]
-
-
-def _upgrades(rich: _Plan, poor: _Plan, prediction: Prediction, budget_usd: float) -> npt.NDArray[np.bool_]:
-    """Spend what the poor plan leaves over on the rich one, where it gains most for its extra cost."""
-    rows, performance = np.arange(len(rich.columns)), prediction.performance
-    gain = performance[rows, rich.columns] - performance[rows, poor.columns]
-    extra = rich.cost_usd - poor.cost_usd
-    upgraded = (extra <= 0) & (gain > 0)
-    left = budget_usd - poor.total_usd - float(extra[upgraded].sum())
-    worth = np.flatnonzero((extra > 0) & (gain > 0))
-    for row in worth[np.argsort(-gain[worth] / extra[worth], kind="stable")]:
-        if extra[row] <= left:
-            upgraded[row] = True
-            left -= float(extra[row])
-    return upgraded

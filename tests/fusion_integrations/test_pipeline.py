@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import polars as pl
@@ -439,6 +440,39 @@ def test_pipeline_when_it_has_a_budget_keeps_within_it_and_spends_what_calls_cos
     assert budget.spent_usd == pytest.approx(record.cost_usd)
     with pytest.raises(BudgetExceededError, match="cannot be met"):
         pipeline.plan_batch([PROSE] * 50)
+
+
+def test_plans_in_flight_hold_back_what_they_may_cost_until_recorded_or_dropped(trained_router):
+    dear = trained_router.route(PROSE).expected_cost_usd
+    budget = RunBudget(2.5 * dear)
+    pipeline = FusionPipeline(trained_router, budget=budget)
+    plans = [pipeline.plan(PROSE), *pipeline.plan_batch([PROSE])]
+    assert budget.reserved_usd == pytest.approx(2 * dear)
+    with pytest.raises(NoEligibleCandidateError):
+        pipeline.plan(PROSE)
+    answer = Completion(text="Rivers.", model="tiny-prose")
+    for _ in range(2):  # reported twice, spent once
+        pipeline.record(plans[0], answer, run_id="run-1")
+    assert (budget.spent_usd, budget.reserved_usd) == (pytest.approx(dear), pytest.approx(dear))
+    pinned = pipeline.pin(plans[1], "thinker")
+    assert budget.reserved_usd == pytest.approx(pinned.decision.expected_cost_usd)
+    del plans, pinned
+    assert budget.reserved_usd == 0
+    assert pipeline.plan(PROSE).candidate.id == "writer"
+
+
+def test_plans_of_many_threads_together_keep_within_the_budget(trained_router):
+    dear = trained_router.route(PROSE).expected_cost_usd
+    budget = RunBudget(4.5 * dear)
+    pipeline = FusionPipeline(trained_router, budget=budget)
+    with ThreadPoolExecutor(8) as pool:
+        calls = [pool.submit(pipeline.plan, PROSE) for _ in range(200)]
+    plans = [call.result() for call in calls if call.exception() is None]
+    refused = [call.exception() for call in calls if call.exception() is not None]
+    assert sum(plan.decision.expected_cost_usd for plan in plans) <= budget.total_usd
+    assert sum(plan.candidate.id == "writer" for plan in plans) >= 4
+    assert {type(error) for error in refused} <= {NoEligibleCandidateError, BudgetExceededError}
+    assert refused
 
 
 def test_pipeline_when_a_cost_is_unknown_spends_what_was_expected(trained_router):

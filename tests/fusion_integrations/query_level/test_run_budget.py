@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_integrations.errors import BudgetExceededError, InvalidPolicyError, NoEligibleCandidateError
+from fusion_integrations.query_level.budget_allocation import allocate
 from fusion_integrations.query_level.decision import decide
 from fusion_integrations.query_level.policy import RoutingPolicy
-from fusion_integrations.query_level.run_budget import RunBudget, allocate
+from fusion_integrations.query_level.run_budget import RunBudget
 
 ALWAYS = RoutingPolicy(margin_z=0.0)
 
@@ -99,6 +100,19 @@ def test_budget_lowers_what_a_call_may_cost_to_what_is_left():
     budget.spend(0.5)
     with pytest.raises(BudgetExceededError, match=r"budget of 1 USD is spent \(1.25 USD\)"):
         budget.limit(RoutingPolicy())
+
+
+def test_budget_that_is_held_for_calls_in_flight_says_so():
+    budget = RunBudget(1.0)
+    budget.spend(0.25)
+    held = budget.reserve([0.5, 0.25])
+    assert budget.reserve([0.1]) is None
+    with pytest.raises(
+        BudgetExceededError, match=r"spent \(0.25 USD and 0.75 USD held for calls in flight\)"
+    ):
+        budget.limit(RoutingPolicy())
+    budget.settle(held[0], 0.125, run_id="one")
+    assert (budget.spent_usd, budget.reserved_usd, budget.left_usd) == (0.375, 0.25, 0.375)
 
 
 @pytest.mark.parametrize("amount", [0.0, -1.0, np.nan, "x"])
