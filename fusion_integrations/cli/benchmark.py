@@ -30,6 +30,7 @@ from fusion_integrations.errors import (
 if TYPE_CHECKING:
     import polars as pl
 
+    from fusion_integrations.cli.inputs import DemoLogPart
     from fusion_integrations.cli.progress import ShowProgress
     from fusion_integrations.evaluation.benchmark_report import BenchmarkReport
     from fusion_integrations.evaluation.cross_validation import Answers
@@ -38,16 +39,17 @@ __all__ = ["benchmark_router"]
 
 
 _DataOption = Annotated[
-    Path,
+    str,
     typer.Option(
-        help="Folder of .parquet files, or one: one row a query and LLM, columns query_id, query, llm, "
-        "performance, and any of task, cost, input_tokens, output_tokens, propensity, judge_score."
+        help="Log store; folder of .parquet files, or one: exported logs, or tables of one row a query and "
+        "LLM with the columns query_id, query, llm, performance, and any of task, cost, input_tokens, "
+        "output_tokens, propensity, judge_score; or the word demo for the demo's log."
     ),
 ]
 _TestOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="Folder to measure on instead: each file by routers trained on those files of --data that "
+        help="Logs to measure on instead, as --data: each file by routers trained on those of --data that "
         "have LLMs in common with it.",
         show_default="other parts of the same file",
     ),
@@ -198,28 +200,32 @@ def _share(text: str) -> Answers:
     return share
 
 
-def _logs(folder: Path, skipped: dict[str, FusionError]) -> dict[str, pl.DataFrame]:
-    """Read the tables of a folder by name; those that are none go to `skipped`."""
+def _logs(source: str, skipped: dict[str, FusionError], *, demo_part: DemoLogPart) -> dict[str, pl.DataFrame]:
+    """Read a store, or the tables of a folder, by name; those that are none go to `skipped`."""
+    from fusion_integrations.cli.inputs import DEMO, log_name, read_logs
     from fusion_integrations.evaluation import read_score_table, score_tables_in
 
+    path = Path(source)
+    if source == DEMO or "://" in source or (path.is_file() and path.suffix.lower() != ".parquet"):
+        return {log_name(source): read_logs(source, demo_part=demo_part)}
     found = {}
-    for path in score_tables_in(folder):
+    for path in score_tables_in(source):
         with _named(str(path), skipped):
             found[path.stem] = read_score_table(path)
     return found
 
 
 def _pairs(
-    data: Path, test: Path | None, skipped: dict[str, FusionError]
+    data: str, test: str | None, skipped: dict[str, FusionError]
 ) -> list[tuple[str, pl.DataFrame, pl.DataFrame | None]]:
     """Read the logs to measure on, each with the logs to learn from, None for its own other parts."""
     import polars as pl
 
-    logs = _logs(data, skipped)
+    logs = _logs(data, skipped, demo_part="all" if test is None else "train")
     if test is None:
         return [(name, frame, None) for name, frame in logs.items()]
     found: list[tuple[str, pl.DataFrame, pl.DataFrame | None]] = []
-    for test_name, frame in _logs(test, skipped).items():
+    for test_name, frame in _logs(test, skipped, demo_part="test").items():
         llms = set(frame["candidate_id"])
         related = [
             each.with_columns(query_id=pl.lit(f"{name}:") + pl.col("query_id"))

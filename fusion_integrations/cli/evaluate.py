@@ -56,10 +56,10 @@ def evaluate_router(
 
     They stand beside Random, Best Single, Best per Task and Oracle; intervals say how sure the gains are. On
     partial logs, down to one answer a query, outcomes are estimated. Newer logs show what changed since
-    training.
+    training. To compare heads on logs in cross-validation, use fusion benchmark router.
     """
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Evaluating"):
-        from fusion_integrations.cli.inputs import read_logs
+        from fusion_integrations.cli.inputs import log_name, read_logs
         from fusion_integrations.evaluation import (
             evaluate_routers,
             render_details,
@@ -84,7 +84,7 @@ def evaluate_router(
             if policy
             else usable_policies(first),
             label=_common_label(routers),
-            name=_log_name(logs),
+            name=log_name(logs),
             n_shown=files.n_shown,
         )
         place.show(report.to_json(), *render_table(report), *render_details(report))
@@ -97,14 +97,6 @@ def usable_policies(router: RouterModel) -> dict[str, RoutingPolicy]:
 
     knows_cost = router.basis.cost_scale_usd is not None
     return {name: policy for name, policy in POLICY_PRESETS.items() if knows_cost or not policy.needs_cost}
-
-
-def _log_name(location: str) -> str:
-    """Name logs after their file or database; the rest of a URL may hold a password."""
-    from fusion_integrations.logs.location import parse_location
-
-    place = parse_location(location)
-    return Path(place).resolve().stem if isinstance(place, str) else place.database or "logs"
 
 
 def _names(artifacts: Sequence[Path]) -> dict[str, Path]:

@@ -28,7 +28,15 @@ from fusion_integrations.types import Candidate, Message, Query
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["DEMO", "DEMO_LEVELS", "DemoLogPart", "read_candidates", "read_logs", "read_queries"]
+__all__ = [
+    "DEMO",
+    "DEMO_LEVELS",
+    "DemoLogPart",
+    "log_name",
+    "read_candidates",
+    "read_logs",
+    "read_queries",
+]
 
 DEMO = "demo"
 """As queries: all of the demo's; as candidates: its LLMs as they come; as logs: the shipped ones."""
@@ -128,6 +136,14 @@ def read_logs(source: str, *, demo_part: DemoLogPart) -> pl.DataFrame:
         bases = [candidate.id for candidate in BASE_CANDIDATES]
         return train.filter(pl.col("query_id").is_in(asked) & pl.col("candidate_id").is_in(bases))
     return train if demo_part == "train" else test
+
+
+def log_name(location: str) -> str:
+    """Name logs after their file or database; the rest of a URL may hold a password."""
+    from fusion_integrations.logs.location import parse_location
+
+    place = parse_location(location)
+    return Path(place).resolve().stem if isinstance(place, str) else place.database or "logs"
 
 
 def _demo_candidates(candidates: tuple[Candidate, ...], *, thoughts: ThoughtPrompter | None) -> CandidateSet:

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from fusion_integrations.errors import LogSchemaError
-from fusion_integrations.logs.frame import LOG_SCHEMA
+from fusion_integrations.logs.frame import LOG_SCHEMA, load_logs
 
 __all__ = ["read_score_table", "score_tables_in"]
 
@@ -62,7 +62,8 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
         path: A Parquet file with the columns query_id, query, llm and performance (in [0, 1]), and any of
             task, cost or cost_usd (USD a call), input_tokens, output_tokens, latency_s, propensity and
             judge_score. Other columns are not read, nor, with a warning, are optional ones of another type,
-            nor cost beside cost_usd. Rows without a performance are left out.
+            nor cost beside cost_usd. Rows without a performance are left out. Exported logs, in
+            `LOG_SCHEMA`, are read as they are.
 
     Returns:
         A frame in `LOG_SCHEMA`; an LLM is a model candidate in direct mode.
@@ -73,6 +74,8 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     """
     try:
         names = pl.read_parquet_schema(path).keys()
+        if set(names) >= set(LOG_SCHEMA):
+            return load_logs(path)
         present = [name for name in _COLUMNS if name in names]
         table = pl.read_parquet(path, columns=present)
     except (OSError, pl.exceptions.PolarsError) as error:

@@ -107,6 +107,32 @@ def test_benchmark_when_a_share_is_none_refuses(share, measure, folder):
     assert f"got '{share}'" in result.stderr
 
 
+def test_benchmark_cross_validates_own_logs_from_a_store_and_its_export(measure, fusion, tmp_path):
+    store, export, folder = tmp_path / "calls.sqlite", tmp_path / "all" / "calls.parquet", tmp_path / "all"
+    folder.mkdir()
+    scores(20).write_parquet(tmp_path / "table.parquet")
+    fields = ("query=query", "candidate=llm", "performance=performance", "cost_usd=cost", "task=task")
+    mapped = [part for field in fields for part in ("--map", field)]
+    imported = fusion("logs", "import", "table", tmp_path / "table.parquet", "--store", store, *mapped)
+    assert imported.exit_code == 0, imported.stderr
+    assert fusion("logs", "export", store, export).exit_code == 0
+    rows = []
+    for source in (store, export, folder):
+        result = measure("--data", source, "--json")
+        assert result.exit_code == 0, result.stderr
+        (report,) = json.loads(result.stdout)["reports"]
+        assert (report["name"], report["n_queries"]) == ("calls", 40)
+        rows.append([row["scenarios"] for row in report["rows"]])
+    assert rows[0] == rows[1] == rows[2]
+    assert measure("--data", store, "--test", export).exit_code == 1  # the same queries on both sides
+
+
+def test_benchmark_of_the_demo_learns_from_its_training_part_if_measured_on_the_other(measure):
+    result = measure("--data", "demo", "--test", "demo", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["reports"][0]["split"] == "trained on another log"
+
+
 def test_benchmark_when_there_are_no_files_refuses(measure, tmp_path):
     result = measure("--data", tmp_path)
     assert result.exit_code == 1

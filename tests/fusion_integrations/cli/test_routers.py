@@ -8,7 +8,7 @@ import shutil
 import polars as pl
 import pytest
 
-from fusion_integrations.cli.evaluate import _log_name
+from fusion_integrations.cli.inputs import log_name
 from fusion_integrations.logs.frame import load_logs, write_parquet
 from fusion_integrations.query_level.router_model import RouterModel
 
@@ -175,7 +175,7 @@ def test_evaluate_router_when_routers_share_a_folder_name_tells_them_apart(fusio
     ],
 )
 def test_evaluated_logs_are_named_without_the_password_of_their_store(location, name):
-    assert _log_name(location) == name
+    assert log_name(location) == name
 
 
 def test_evaluate_router_when_labels_differ_exits_1(fusion, split_paths, tmp_path):
