@@ -15,7 +15,7 @@ from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs
 
 __all__ = ["as_array", "cell_loss", "descend", "seeded_torch"]
 
-_MIN_STEPS = 150
+_MIN_STEPS = 200
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def descend(
         parameters: What to fit, by name; names that end in `bias` do not decay.
         features: (n, d), scaled.
         inputs: Targets in [0, 1] and their weights.
-        n_epochs: Passes over the queries; where they are few, as many as make 150 whole batches of them.
+        n_epochs: Passes over the queries; more where they are too few to make 200 steps.
         learning_rate: At the start.
         weight_decay: AdamW's, on all but biases.
         batch_size: Queries a step.
@@ -67,8 +67,9 @@ def descend(
         {"params": others, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=learning_rate)
-    n_epochs = max(n_epochs, _MIN_STEPS * batch_size // max(len(x), 1))
-    n_steps = n_epochs * -(-len(x) // batch_size)
+    n_batches = -(-len(x) // batch_size)
+    n_epochs = max(n_epochs, -(-_MIN_STEPS // max(n_batches, 1)))
+    n_steps = n_epochs * n_batches
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     for _ in range(n_epochs):
         for rows in torch.randperm(len(x)).split(batch_size):
