@@ -81,6 +81,7 @@ def train_router(
         from fusion_integrations.cli.inputs import read_logs
         from fusion_integrations.cli.outputs import check_out
         from fusion_integrations.embedders import load_embedder
+        from fusion_integrations.logs.splits import split_by_query
         from fusion_integrations.query_level.heads import named_head
         from fusion_integrations.query_level.labels import parse_label
         from fusion_integrations.query_level.router_config import RouterTrainingArguments
@@ -91,7 +92,9 @@ def train_router(
         wanted = parse_label(label)
         chosen = _choose_candidates(frame, candidates, candidate, label=wanted)
         arguments = RouterTrainingArguments(head=named_head(head), label=wanted, seed=seed)
-        training, held_out = (frame, None) if holdout is None else _split(frame, holdout, seed=seed)
+        training, held_out = (
+            (frame, None) if holdout is None else split_by_query(frame, fraction=holdout, seed=seed)
+        )
         status.update("Training")
         router = RouterTrainer(arguments, embedder=load_embedder(embedder)).train(training, candidates=chosen)
         report = None
@@ -173,19 +176,6 @@ def _choose_candidates(
     else:
         known = read_candidates(source).candidates
     return known if ids is None else [find_candidate(known, each) for each in dict.fromkeys(ids)]
-
-
-def _split(frame: pl.DataFrame, fraction: float, *, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split logs into training and held-out rows that share no query and no near-duplicate."""
-    import polars as pl
-
-    from fusion_integrations.logs.splits import duplicate_key, holdout_mask
-
-    queries = frame.select("query_id", "query_text").unique("query_id").sort("query_id")
-    keys = [duplicate_key(text) for text in queries["query_text"]]
-    held_out = queries.filter(pl.Series(holdout_mask(keys, fraction=fraction, seed=seed)))["query_id"]
-    is_held_out = pl.col("query_id").is_in(held_out.implode())
-    return frame.filter(~is_held_out), frame.filter(is_held_out)
 
 
 def _evaluate(

@@ -14,7 +14,7 @@ from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.baselines import training_means
 from fusion_integrations.evaluation.replay import MIN_COMPLETE
 from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queries
-from fusion_integrations.logs.splits import duplicate_key
+from fusion_integrations.logs.splits import duplicate_key, query_groups
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD, POLICY_PRESETS, RoutingPolicy
@@ -34,7 +34,7 @@ class Arena:
         frame: The logs; training logs have query ids of their own.
         dataset: The same, pivoted: n queries, k candidates.
         parts: Masks (n,) of the training and the predicted queries, one pair a router.
-        groups: (n,) keys of near-duplicates.
+        groups: (n,) keys of what is resampled together: sessions where logged, else near-duplicates.
         policies: By name, performance alone first; those that weigh cost only where every cost is known.
         split: How queries are kept apart, in words.
         embedder: That of the routers; without task names it tells kinds of query apart.
@@ -100,19 +100,21 @@ def prepare_arena(
     """
     logs = frame if train is None else _joined(frame, train)
     dataset = RouterDataset.from_logs(logs, label=label)
-    keys = [duplicate_key(text) for text in dataset.texts]
-    groups = np.array(keys, dtype=np.str_)
     if train is None:
-        parts = list(split_queries(protocol, groups=keys, tasks=dataset.tasks, n_folds=n_folds, seed=seed))
+        parts = list(
+            split_queries(protocol, groups=dataset.groups, tasks=dataset.tasks, n_folds=n_folds, seed=seed)
+        )
+        together = "sessions and near-duplicates" if any(dataset.sessions) else "near-duplicates"
         split = {
-            "folds": f"{n_folds} folds, near-duplicates together",
+            "folds": f"{n_folds} folds, {together} together",
             "tasks": "each task predicted from all others",
             "families": "each task family predicted from all others",
         }[protocol]
     else:
         measured = set(frame["query_id"])
         is_train = np.array([query_id not in measured for query_id in dataset.query_ids])
-        parts = [(is_train & ~np.isin(groups, groups[~is_train]), ~is_train)]
+        keys = np.array([duplicate_key(text) for text in dataset.texts])
+        parts = [(is_train & ~np.isin(keys, keys[~is_train]), ~is_train)]
         split = "trained on another log"
     if not all(learned.any() for learned, _ in parts):
         message = (
@@ -124,7 +126,7 @@ def prepare_arena(
         frame=logs,
         dataset=dataset,
         parts=parts,
-        groups=groups,
+        groups=np.array(query_groups(dataset.texts, dataset.sessions, max_share=1.0)),
         policies=_policies(dataset, parts),
         split=split,
         embedder=embedder,

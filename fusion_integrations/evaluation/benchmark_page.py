@@ -84,10 +84,10 @@ def _facts(report: BenchmarkReport) -> list[str]:
         else "Every outcome is looked up: each measured query has an answer of every LLM."
     )
     left_out = f" {report.n_left_out} queries are left out." if report.n_left_out else ""
-    groups = f"{report.n_queries} queries in {report.n_groups} groups of near-duplicates"
+    groups = f"{report.n_queries} queries in {report.n_groups} groups (sessions, else near-duplicates)"
     learned = f"Routers learned from {report.answers} of the training answers."
     intervals = (
-        f"Intervals cover {report.level:.0%}, are paired by query and resample groups of near-duplicates: "
+        f"Intervals cover {report.level:.0%}, are paired by query and resample whole groups: "
         "they tell how far other queries could move a result, not another training. Of many "
         "intervals some exclude 0 by chance."
     )

@@ -121,7 +121,7 @@ class BenchmarkReport:
         candidate_tasks: Mean performance by candidate id and task.
         tasks: Number of queries by task.
         n_queries: Queries measured on.
-        n_groups: Groups of near-duplicates among them.
+        n_groups: Groups among them: sessions where they were logged, else near-duplicates.
         n_left_out: Queries that not every candidate answered, or that no router predicted.
         is_estimated: Whether outcomes of answers that were never logged are doubly robust estimates, since
             few queries have every answer. There is no Oracle then.

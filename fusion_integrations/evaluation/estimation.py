@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from fusion_integrations.errors import NotEnoughLogsError
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds
+from fusion_integrations.logs.splits import grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.heads import ClusterHeadConfig, FittedHead, HeadInputs, fit_members
 from fusion_integrations.query_level.off_policy import importance_weights
@@ -111,7 +111,7 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
     """
     if len(train) > _MAX_QUERIES:
         train = train.select(np.sort(np.random.default_rng(seed).permutation(len(train))[:_MAX_QUERIES]))
-    groups = [duplicate_key(text) for text in train.texts]
+    groups = train.groups
     if len(set(groups)) < 2:
         message = (
             f"The logs are partial, and {len(set(groups))} training query is too few to estimate what they "

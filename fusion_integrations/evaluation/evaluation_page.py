@@ -103,7 +103,9 @@ def _part(report: EvaluationReport, policy: str) -> PagePart:
 
 
 def _facts(report: EvaluationReport, policy: str) -> list[str]:
-    groups = f"{report.n_queries} held-out queries in {report.n_groups} groups of near-duplicates"
+    groups = (
+        f"{report.n_queries} held-out queries in {report.n_groups} groups (sessions, else near-duplicates)"
+    )
     return [
         f"{groups}, {len(report.candidates)} LLMs, {len(report.tasks)} tasks.",
         f"Reward is {reward_text(report, policy)}.",

@@ -16,7 +16,7 @@ from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.estimation import Estimation, describe_estimation, fit_outcome_model
 from fusion_integrations.evaluation.evaluation_report import ReplayFacts
 from fusion_integrations.logs.fingerprint import log_fingerprint
-from fusion_integrations.logs.splits import duplicate_key
+from fusion_integrations.logs.splits import duplicate_key, query_groups
 from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.labels import AnyLabel, label_name
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -130,7 +130,7 @@ def replay_logs(
         test=test,
         logged=logged,
         train=train,
-        groups=_groups(frame, test),
+        groups=tuple(query_groups(test.texts, test.sessions, max_share=1.0)),
         n_left_out=frame["query_id"].n_unique() - len(leaked) - len(test),
         n_leaked=len(leaked),
         estimation=estimation,
@@ -196,18 +196,4 @@ def _nothing_complete(dataset: RouterDataset, *, needs_cost: bool) -> str:
         f"None of the {len(dataset)} held-out queries has {wanted} of every candidate; scored answers: "
         f"{counts}. Looking outcomes up needs complete logs: collect the missing answers with "
         "`LogCollector`. `evaluate_routers` estimates on partial ones."
-    )
-
-
-def _groups(frame: pl.DataFrame, dataset: RouterDataset) -> tuple[str, ...]:
-    """Return what queries are resampled by: their session, the first of several, else near-duplicates."""
-    sessions = dict(
-        frame.filter(pl.col("session_id").is_not_null())
-        .group_by("query_id")
-        .agg(pl.col("session_id").min())
-        .iter_rows()
-    )
-    return tuple(
-        f"session: {sessions[query_id]}" if query_id in sessions else duplicate_key(text)
-        for query_id, text in zip(dataset.query_ids, dataset.texts, strict=True)
     )

@@ -17,7 +17,13 @@ from fusion_integrations.logs.schema import (
     collection_record_id,
     import_record_id,
 )
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask, split_by_query
+from fusion_integrations.logs.splits import (
+    duplicate_key,
+    grouped_folds,
+    holdout_mask,
+    query_groups,
+    split_by_query,
+)
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.logs.store_counts import AddResult, LogStats
 
@@ -46,6 +52,7 @@ __all__ = [
     "import_record_id",
     "load_logs",
     "log_fingerprint",
+    "query_groups",
     "records_from_frame",
     "split_by_query",
     "write_parquet",

@@ -1,6 +1,7 @@
-"""Split logs into parts that share no question.
+"""Split logs into parts that share no question and no conversation.
 
-Near-duplicates on both sides of a split make every router, template and student look better than it is.
+Near-duplicates on both sides of a split make every router, template and student look better than it is; so do
+turns of one conversation, which repeat what was said before.
 """
 
 from __future__ import annotations
@@ -16,10 +17,18 @@ import polars as pl
 
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
 
-__all__ = ["duplicate_key", "grouped_folds", "holdout_mask", "split_by_query"]
+__all__ = [
+    "duplicate_key",
+    "grouped_folds",
+    "holdout_mask",
+    "query_groups",
+    "sessions_of_queries",
+    "split_by_query",
+]
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _SEPARATORS = re.compile(r"[\W_]+")
+_LARGEST_SESSION = 0.1  # of the queries; more are a job or a person, which hold unlike conversations
 
 
 def duplicate_key(text: str) -> str:
@@ -41,6 +50,48 @@ def duplicate_key(text: str) -> str:
     return key or " ".join(folded.split())
 
 
+def sessions_of_queries(frame: pl.DataFrame) -> dict[str, str]:
+    """Say which session a query is of, where it is of one.
+
+    Args:
+        frame: A table in `LOG_SCHEMA`.
+
+    Returns:
+        Sessions by query id; queries of no session, or of several, are missing.
+    """
+    known = frame.filter(pl.col("session_id").is_not_null())
+    found = known.group_by("query_id").agg(pl.col("session_id").unique())
+    single = found.filter(pl.col("session_id").list.len() == 1)
+    return dict(single.select("query_id", pl.col("session_id").list.first()).iter_rows())
+
+
+def query_groups(
+    texts: Sequence[str], sessions: Sequence[str | None], *, max_share: float = _LARGEST_SESSION
+) -> list[str]:
+    """Say which queries belong together: those of a session, else near-duplicates.
+
+    What many sessions begin with, such as a greeting, is a group of its own.
+
+    Args:
+        texts: n queries.
+        sessions: n sessions, or None where unknown.
+        max_share: A session that holds more than this share of the queries does not count as one.
+
+    Returns:
+        n keys, as `grouped_folds` wants them.
+    """
+    keys = [duplicate_key(text) for text in texts]
+    sizes = Counter(sessions)
+    kept = [session if sizes[session] <= max_share * len(keys) else None for session in sessions]
+    users: dict[str, set[str | None]] = {}
+    for key, session in zip(keys, kept, strict=True):
+        users.setdefault(key, set()).add(session)
+    return [
+        key if session is None or len(users[key]) > 1 else f"session: {session}"
+        for key, session in zip(keys, kept, strict=True)
+    ]
+
+
 def grouped_folds(group_keys: Sequence[str], *, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
     """Assign rows to cross-validation folds so that rows of one group stay together.
 
@@ -48,7 +99,7 @@ def grouped_folds(group_keys: Sequence[str], *, n_folds: int, seed: int) -> npt.
     random. The order of the rows does not matter.
 
     Args:
-        group_keys: n keys; rows with equal keys form a group, for example `duplicate_key` of each query.
+        group_keys: n keys; rows with equal keys form a group; see `query_groups`.
         n_folds: Number of folds, at least 2.
         seed: Seed of the random choice.
 
@@ -81,7 +132,7 @@ def holdout_mask(group_keys: Sequence[str], *, fraction: float, seed: int) -> np
     not matter.
 
     Args:
-        group_keys: n keys; rows with equal keys form a group, for example `duplicate_key` of each query.
+        group_keys: n keys; rows with equal keys form a group; see `query_groups`.
         fraction: Share of the rows to hold out, between 0 and 1.
         seed: Seed of the random choice.
 
@@ -110,7 +161,7 @@ def holdout_mask(group_keys: Sequence[str], *, fraction: float, seed: int) -> np
 
 
 def split_by_query(frame: pl.DataFrame, *, fraction: float, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Split logs so that near-duplicate queries stay together.
+    """Split logs so that near-duplicate queries, and those of a session, stay together.
 
     Args:
         frame: A table in `LOG_SCHEMA`.
@@ -125,7 +176,9 @@ def split_by_query(frame: pl.DataFrame, *, fraction: float, seed: int) -> tuple[
         NotEnoughLogsError: If there are fewer than two groups of queries.
     """
     queries = frame.select("query_id", "query_text").unique("query_id", keep="first", maintain_order=True)
-    keys = [duplicate_key(text) for text in queries["query_text"]]
+    session_of = sessions_of_queries(frame)
+    sessions = [session_of.get(query_id) for query_id in queries["query_id"]]
+    keys = query_groups(queries["query_text"].to_list(), sessions)
     is_held_out = holdout_mask(keys, fraction=fraction, seed=seed)
     in_test = pl.col("query_id").is_in(queries["query_id"].filter(pl.Series(is_held_out)).implode())
     return frame.filter(~in_test), frame.filter(in_test)

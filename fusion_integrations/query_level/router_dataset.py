@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from fusion_integrations.errors import (
 )
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.logs.rows import messages_from_json
+from fusion_integrations.logs.splits import query_groups, sessions_of_queries
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel, label_name, label_values
 from fusion_integrations.types import ABANDONED, MAX_AMOUNT, Candidate, PriceTable, context_characters
@@ -45,6 +47,7 @@ class RouterDataset:
         texts: n query texts, as routers see them.
         context_characters: (n,) characters of the prompts beside these, as of system and tool messages.
         tasks: n task names, or None where unknown.
+        sessions: n sessions, or None where a query is of none, or of several.
         performance: (n, k) mean label of the cell's answers, in [0, 1].
         cost_usd: (n, k) mean USD a call.
         input_tokens: (n, k) mean prompt tokens.
@@ -61,6 +64,7 @@ class RouterDataset:
     texts: tuple[str, ...]
     context_characters: FloatArray
     tasks: tuple[str | None, ...]
+    sessions: tuple[str | None, ...]
     performance: FloatArray
     cost_usd: FloatArray
     input_tokens: FloatArray
@@ -70,6 +74,11 @@ class RouterDataset:
 
     def __len__(self) -> int:
         return len(self.query_ids)
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """N keys of what folds must not split: sessions and near-duplicates; see `query_groups`."""
+        return tuple(query_groups(self.texts, self.sessions))
 
     @classmethod
     def from_logs(
@@ -112,6 +121,7 @@ class RouterDataset:
         # min() passes over nulls, and what it finds does not depend on the order of the rows.
         kept = pl.col("query_text", "messages", "task").min()
         queries = scored.group_by("query_id").agg(kept).sort("query_id")
+        session_of = sessions_of_queries(scored)
         cells = _Cells(scored, queries["query_id"], columns)
         input_tokens, output_tokens = cells.mean("input_tokens"), cells.mean("output_tokens")
         return cls(
@@ -120,6 +130,7 @@ class RouterDataset:
             texts=tuple(queries["query_text"]),
             context_characters=_context_characters(queries),
             tasks=tuple(queries["task"]),
+            sessions=tuple(session_of.get(query_id) for query_id in queries["query_id"]),
             performance=cells.mean(_LABEL),
             cost_usd=cells.mean("cost_usd")
             if prices is None
@@ -143,6 +154,7 @@ class RouterDataset:
             texts=tuple(self.texts[i] for i in indices),
             context_characters=self.context_characters[indices],
             tasks=tuple(self.tasks[i] for i in indices),
+            sessions=tuple(self.sessions[i] for i in indices),
             performance=self.performance[indices],
             cost_usd=self.cost_usd[indices],
             input_tokens=self.input_tokens[indices],

@@ -15,7 +15,7 @@ import polars as pl
 from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.logs.fingerprint import log_fingerprint
 from fusion_integrations.logs.source import LogSource, as_frame
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds
+from fusion_integrations.logs.splits import grouped_folds
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.calibration import (
     Margin,
@@ -164,7 +164,7 @@ class RouterTrainer:
         return _Prepared(
             dataset=dataset,
             features=features,
-            groups=tuple(duplicate_key(text) for text in dataset.texts),
+            groups=dataset.groups,
             kinds=kinds_of_queries(
                 dataset.performance,
                 tasks=dataset.tasks,
@@ -280,7 +280,7 @@ class _Prepared:
     Attributes:
         dataset: n queries, k candidates.
         features: (n, d), the embedding first.
-        groups: n keys of near-duplicates.
+        groups: n keys of what folds must not split.
         kinds: (n,) kinds of query.
         candidate_embeddings: (k, e) of their descriptions.
     """

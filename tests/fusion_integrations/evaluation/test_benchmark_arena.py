@@ -39,6 +39,17 @@ def test_arena_of_tasks_and_families_leaves_each_out_once(make_sums_and_prose):
     assert by_family.split == "each task family predicted from all others"
 
 
+def test_arena_keeps_sessions_together_in_folds_and_intervals(make_sums_and_prose):
+    frame = make_sums_and_prose(20)
+    number = pl.col("query_id").str.extract(r"(\d+)$").cast(pl.Int64)
+    frame = frame.with_columns(session_id=pl.format("s{}", number // 2))  # two sums, two proses
+    arena = prepare_arena(frame, None, embedder=EMBEDDER, protocol="folds", n_folds=2, seed=0)
+    assert len(set(arena.groups)) == 10
+    for train, test in arena.parts:
+        assert not set(arena.groups[train]) & set(arena.groups[test])
+    assert arena.split == "2 folds, sessions and near-duplicates together"
+
+
 def test_outcomes_when_half_of_the_queries_are_complete_are_looked_up(make_sums_and_prose):
     frame = make_sums_and_prose(10)
     dropped = frame.filter(~((pl.col("candidate_id") == "a") & (pl.col("task") == "sums")))

@@ -4,7 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_integrations.errors import InvalidPolicyError, NotEnoughLogsError
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds, holdout_mask, split_by_query
+from fusion_integrations.logs.splits import (
+    duplicate_key,
+    grouped_folds,
+    holdout_mask,
+    query_groups,
+    split_by_query,
+)
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.types import Message
 
@@ -133,6 +139,33 @@ def test_holdout_mask_when_fraction_is_out_of_range_then_raises(fraction):
 def test_holdout_mask_when_one_group_then_raises():
     with pytest.raises(NotEnoughLogsError, match="1 groups cannot be split"):
         holdout_mask(["a", "a"], fraction=0.5, seed=0)
+
+
+def test_queries_of_a_session_belong_together_but_not_what_many_begin_with():
+    texts = ["Hello", "more of one", "still one", "hello!", "more of two", "no session 1", "No session: 2"]
+    sessions = ["one", "one", "one", "two", "two", None, None]
+    keys = query_groups(texts, sessions, max_share=0.5)
+    assert [keys.index(key) for key in keys] == [0, 1, 1, 0, 4, 5, 5]
+    # A session that holds much of everything is none.
+    assert len(set(query_groups(texts, sessions, max_share=0.4))) == 5
+    assert len(set(query_groups(texts, ["all"] * 7))) == 5
+
+
+def test_split_by_query_keeps_the_turns_of_a_conversation_on_one_side(make_record):
+    turns = [
+        (word, f"{word} {'and more ' * turn}")
+        for word in ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay", "kiwi")
+        for turn in range(3)
+    ]
+    records = [
+        make_record(number, messages=(Message(role="user", content=text),), session_id=word)
+        for number, (word, text) in enumerate(turns)
+    ]
+    with LogStore.open(":memory:") as store:
+        store.add(records)
+        train, test = split_by_query(store.to_frame(), fraction=0.4, seed=0)
+    assert not set(train["session_id"]) & set(test["session_id"])
+    assert test.height == 12
 
 
 def test_split_by_query_when_queries_repeat_then_all_their_records_are_on_one_side(make_record):

@@ -290,6 +290,17 @@ def test_messages_that_cannot_be_read_are_refused_by_name(logs):
             RouterDataset.from_logs(broken)
 
 
+def test_queries_of_a_session_are_one_group_unless_several_sessions_ask_them(logs):
+    asked = [(f"s{n}", text) for n in range(12) for text in ("hello", f"{'abcdefghijkl'[n]} more")]
+    rows = [{"q": q, "c": "a", "performance": 1.0, "session_id": session} for session, q in asked]
+    dataset = RouterDataset.from_logs(logs(*rows, {"q": "alone", "c": "a", "performance": 1.0}))
+    of_text = dict(zip(dataset.texts, dataset.groups, strict=True))
+    sessions = dict(zip(dataset.texts, dataset.sessions, strict=True))
+    assert (of_text["a more"], sessions["a more"]) == ("session: s0", "s0")
+    assert (of_text["hello"], sessions["hello"], of_text["alone"]) == ("hello", None, "alone")
+    assert dataset.select(np.arange(3)).sessions == dataset.sessions[:3]
+
+
 # Selecting rows, and properties
 
 
