@@ -57,11 +57,9 @@ class Arena:
 
     def kinds_among(self, rows: Mask) -> Kinds:
         """Sort some of the n queries, a mask, into kinds by what was logged of these."""
-        part = self.dataset.select(rows)
         return kinds_of_queries(
-            part.performance,
-            tasks=part.tasks,
-            features=self._features[rows],
+            self.dataset.select(rows),
+            self._features[rows],
             n_embedding=self.embedder.identity.dimensions,
             seed=self.seed,
         )

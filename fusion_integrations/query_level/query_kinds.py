@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fusion_integrations._optional import require
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.scaling import FeatureScaling
+from fusion_integrations.query_level.router_dataset import RouterDataset
 
 __all__ = ["Kinds", "hardly_answered", "kinds_by_task", "kinds_of_queries", "sums_by_kind"]
 
@@ -46,33 +47,25 @@ def kinds_by_task(tasks: Sequence[str | None]) -> Kinds:
     return found
 
 
-def kinds_of_queries(
-    targets: FloatArray,
-    *,
-    tasks: Sequence[str | None],
-    features: FloatArray,
-    n_embedding: int,
-    seed: int,
-) -> Kinds:
+def kinds_of_queries(dataset: RouterDataset, features: FloatArray, *, n_embedding: int, seed: int) -> Kinds:
     """Sort queries into kinds by task; where logs name no tasks, by who is likely to have been asked.
 
     Whoever sent queries here or there went by something in them. So who answered is predicted from the
     features, out of fold; queries of like predictions are of one kind, which is split by what they look like.
 
     Args:
-        targets: (n, k) outcomes, NaN where nothing was logged.
-        tasks: n task names, or None where unknown.
-        features: (n, d), the embedding first.
+        dataset: n queries; what counts is their tasks, and which candidates' performance was logged.
+        features: (n, d) of the queries, the embedding first.
         n_embedding: How many of the d features are the embedding.
         seed: Seed of folds and clusters.
 
     Returns:
         The kinds; all one where no outcome is missing, as nothing was left out then.
     """
-    answered = ~np.isnan(targets)
+    answered, n = ~np.isnan(dataset.performance), len(dataset)
     if answered.all():
-        return np.zeros(len(targets), dtype=np.intp)
-    by_task = kinds_by_task(tasks)
+        return np.zeros(n, dtype=np.intp)
+    by_task = kinds_by_task(dataset.tasks)
     if by_task.any():
         return by_task
     scaled = FeatureScaling.fit(features, n_embedding=n_embedding).apply(features)
@@ -80,10 +73,10 @@ def kinds_of_queries(
     patterns = _clustered(
         _patterns(answered, scaled, seed=seed), n_answers / _PER_CLUSTER, n_max=_MAX_PATTERNS, seed=seed
     )
-    kinds, n_kinds = np.zeros(len(targets), dtype=np.intp), 0
+    kinds, n_kinds = np.zeros(n, dtype=np.intp), 0
     for pattern in np.unique(patterns):
         rows = np.flatnonzero(patterns == pattern)
-        n_clusters = n_answers * len(rows) / len(targets) / _PER_CLUSTER
+        n_clusters = n_answers * len(rows) / n / _PER_CLUSTER
         parts = _clustered(scaled[rows], n_clusters, n_max=_MAX_PARTS, seed=seed)
         kinds[rows] = n_kinds + parts
         n_kinds += int(parts.max()) + 1

@@ -166,9 +166,8 @@ class RouterTrainer:
             features=features,
             groups=dataset.groups,
             kinds=kinds_of_queries(
-                dataset.performance,
-                tasks=dataset.tasks,
-                features=features,
+                dataset,
+                features,
                 n_embedding=self.embedder.identity.dimensions,
                 seed=self.arguments.seed,
             ),

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,13 @@ from fusion_integrations.query_level.query_kinds import hardly_answered, kinds_b
 
 N = 100  # queries a kind
 KINDS = np.repeat(np.arange(3), N)
+
+
+class Queries(SimpleNamespace):
+    """What is read of a data set: (n, k) performance, NaN where not answered, and n tasks."""
+
+    def __len__(self):
+        return len(self.performance)
 
 
 def test_kinds_are_the_frequent_tasks_and_all_others_together():
@@ -26,7 +35,8 @@ def asked():
         targets = np.ones((2000, 2), dtype=np.float32)
         share = np.where(sort == 0, 0.5, share_of_others)
         targets[rng.random(2000) >= share, 0] = np.nan
-        kinds = kinds_of_queries(targets, tasks=[None] * 2000, features=features, n_embedding=2, seed=0)
+        queries = Queries(performance=targets, tasks=[None] * 2000)
+        kinds = kinds_of_queries(queries, features, n_embedding=2, seed=0)
         return sort, kinds, ~np.isnan(targets)
 
     return make
@@ -47,7 +57,8 @@ def test_kinds_where_chance_chose_are_left_out_by_nobody(asked):
 
 def test_kinds_of_complete_logs_are_one():
     features = np.eye(3, dtype=np.float32)
-    kinds = kinds_of_queries(features, tasks=list("abc"), features=features, n_embedding=1, seed=0)
+    queries = Queries(performance=features, tasks=list("abc"))
+    kinds = kinds_of_queries(queries, features, n_embedding=1, seed=0)
     assert kinds.tolist() == [0, 0, 0]
 
 
@@ -55,7 +66,8 @@ def test_kinds_of_complete_logs_are_one():
 def test_kinds_of_a_handful_of_queries_are_found_too(n):
     targets = np.full((n, 2), np.nan, dtype=np.float32)
     features = np.ones((n, 3), dtype=np.float32)
-    assert kinds_of_queries(targets, tasks=[None] * n, features=features, n_embedding=1, seed=0).max() == 0
+    queries = Queries(performance=targets, tasks=[None] * n)
+    assert kinds_of_queries(queries, features, n_embedding=1, seed=0).max() == 0
 
 
 @pytest.mark.parametrize(("n_answers", "hardly"), [(0, True), (9, True), (30, False)])
