@@ -144,11 +144,15 @@ class FusionPipeline:
         if isinstance(queries, str):
             raise InvalidPolicyError("plan_batch() got one text. Pass a list of queries, or call plan().")
         asked = [_query(query) for query in queries]
-        decisions, reservations = self._reserved(asked, policy or self.policy)
+        # A text stays one for the router: what else will be in its prompt, nobody knows yet.
+        seen = [
+            query if isinstance(query, str) else whole for query, whole in zip(queries, asked, strict=True)
+        ]
+        decisions, reservations = self._reserved(seen, policy or self.policy)
         return self._prompted(list(zip(asked, decisions, reservations, strict=True)))
 
     def _reserved(
-        self, queries: Sequence[Query], policy: RoutingPolicy
+        self, queries: Sequence[str | Query], policy: RoutingPolicy
     ) -> tuple[list[RouteDecision], list[Reservation]]:
         while True:
             decisions = self._decisions(queries, policy)
@@ -159,7 +163,7 @@ class FusionPipeline:
                 return decisions, held
             # Another thread took it since this one looked; what is left now decides anew, or says so.
 
-    def _decisions(self, queries: Sequence[Query], policy: RoutingPolicy) -> list[RouteDecision]:
+    def _decisions(self, queries: Sequence[str | Query], policy: RoutingPolicy) -> list[RouteDecision]:
         if self.budget is not None and len(queries) > 1:
             return self.budget.route_batch(self.router, queries, policy=policy, prices=self.prices)
         if self.budget is not None:
@@ -205,8 +209,9 @@ class FusionPipeline:
             reason="Chosen by the caller.",
             expected_cost_usd=costs.get(candidate_id),  # a router reloaded meanwhile may know one more
         )
-        plan.reservation.cost_usd = decision.expected_cost_usd or 0.0
-        return self._prompted([(plan.query, decision, plan.reservation)])[0]
+        cost = decision.expected_cost_usd or 0.0
+        reservation = Reservation() if self.budget is None else self.budget.hold(cost)
+        return self._prompted([(plan.query, decision, reservation)])[0]
 
     def _prompted(self, decided: Sequence[tuple[Query, RouteDecision, Reservation]]) -> list[FusionPlan]:
         """Give every decided query its prompt, with one search for all that need thought templates."""
@@ -257,8 +262,9 @@ class FusionPipeline:
         if self.budget is not None:
             # What a call cost is not always known; what it was expected to cost is, within a budget.
             cost = plan.decision.expected_cost_usd if record.cost_usd is None else record.cost_usd
-            is_answer = isinstance(outcome, Completion)
-            self.budget.settle(plan.reservation, (cost or 0.0) if is_answer else 0.0, run_id=run_id)
+            plan.reservation.release()
+            if isinstance(outcome, Completion) and plan.reservation.is_first_answer_of(run_id):
+                self.budget.spend(cost or 0.0)
         if self.store is not None:
             self.store.add([record])
         return record

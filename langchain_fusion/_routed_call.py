@@ -228,7 +228,7 @@ async def _arecord(
 def _outcomes(
     pipeline: FusionPipeline, call: PlannedCall, watch: RunWatch | RunsWatch, error: BaseException | None
 ) -> list[tuple[str, Completion | BaseException]]:
-    if pipeline.store is None:
+    if pipeline.store is None and pipeline.budget is None:
         return []
     outcomes = [(str(run.run_id), call.outcome(run, error=error)) for run in watch.runs]
     return [(run_id, outcome) for run_id, outcome in outcomes if outcome is not None]

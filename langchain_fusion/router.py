@@ -10,7 +10,7 @@ from langchain_core.language_models import LanguageModelInput
 from langchain_core.runnables import ConfigurableFieldSpec, RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict
 
-from fusion_integrations.errors import FusionError
+from fusion_integrations.errors import BudgetExceededError, FusionError
 from fusion_integrations.pipeline import FusionPipeline
 from fusion_integrations.query_level.decision import RouteDecision
 from fusion_integrations.query_level.policy import RoutingPolicy
@@ -149,6 +149,8 @@ class FusionRouter(RunnableSerializable[RouterInput, RouteDecision]):
             group = [inputs[row] for row in rows], [config[row] for row in rows]
             try:
                 results.update(zip(rows, self._decide_alike(*group, policy=policy), strict=True))
+            except BudgetExceededError as error:  # it suffices for some, but nobody can say for which
+                results.update(dict.fromkeys(rows, error))
             except FusionError:  # some query spoils the group: find out which
                 results.update(zip(rows, map(self._attempt, *group), strict=True))
         return [results[row] for row in range(len(inputs))]
@@ -178,5 +180,5 @@ class FusionRouter(RunnableSerializable[RouterInput, RouteDecision]):
         return CallOverrides.from_config(config).policy or self.policy
 
 
-def _query(input: RouterInput) -> Query:
-    return input if isinstance(input, Query) else Query(messages=to_core(to_messages(input)))
+def _query(input: RouterInput) -> str | Query:
+    return input if isinstance(input, str | Query) else Query(messages=to_core(to_messages(input)))

@@ -12,9 +12,9 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.tools.types import ToolMetadata
 
-from fusion_integrations import FusionPipeline, Message, RouterModel, RouterTrainer
+from fusion_integrations import FusionPipeline, Message, RouterModel, RouterTrainer, RunBudget
 from fusion_integrations.embedders import HashEmbedder
-from fusion_integrations.errors import EmptyQueryError, FusionError
+from fusion_integrations.errors import BudgetExceededError, EmptyQueryError, FusionError
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.testing import (
     ScriptedChatClient,
@@ -208,3 +208,26 @@ def test_conversations_without_a_question_are_refused_alike(adapters):
     for call in calls:
         with pytest.raises(EmptyQueryError):
             call()
+
+
+def test_a_budget_is_spent_and_kept_alike_with_no_store_to_record_in():
+    router = tiny_router()
+    dear = router.route(PROSE).expected_cost_usd
+    clients = {name: ScriptedChatClient(name, answer=lambda messages: "fine") for name in MODELS}
+
+    def pipeline():
+        return FusionPipeline(router, budget=RunBudget(2.5 * dear))
+
+    of_langchain, of_llamaindex, of_batches = pipeline(), pipeline(), pipeline()
+    models = {name: ChatClientModel(client=client) for name, client in clients.items()}
+    chat_model = FusionChatModel(pipeline=of_langchain, models=models)
+    llms = {name: ChatClientLLM(client) for name, client in clients.items()}
+    llm = FusionLLM(of_llamaindex, llms=llms)
+    for call, own in ((chat_model.invoke, of_langchain), (llm.complete, of_llamaindex)):
+        answered = [outcome(lambda call=call: call(PROSE)) for _ in range(5)]
+        assert [isinstance(each, tuple) for each in answered] == [False, False, True, True, True]
+        assert own.budget.spent_usd == pytest.approx(2 * dear)
+        assert own.budget.reserved_usd == 0
+    # What does not suffice for a batch does not suffice for its queries one by one.
+    with pytest.raises(BudgetExceededError):
+        FusionRouter(pipeline=of_batches).batch([PROSE] * 10)

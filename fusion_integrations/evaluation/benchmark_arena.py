@@ -59,7 +59,7 @@ class Arena:
         """Sort some of the n queries, a mask, into kinds by what was logged of these."""
         return kinds_of_queries(
             self.dataset.select(rows),
-            self._features[rows],
+            lambda: self._features[rows],
             n_embedding=self.embedder.identity.dimensions,
             seed=self.seed,
         )

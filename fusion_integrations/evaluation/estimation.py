@@ -85,7 +85,7 @@ class OutcomeModel:
         performance = np.mean([member.predict(features) for member in self.members], axis=0)
         cost_usd = self.usage.predict(logged.texts, features).cost_usd
         kinds = kinds_of_queries(
-            logged, features, n_embedding=self.embedder.identity.dimensions, seed=self.seed
+            logged, lambda: features, n_embedding=self.embedder.identity.dimensions, seed=self.seed
         )
         return _estimated(logged, performance, cost_usd, kinds=kinds), kinds
 
@@ -127,7 +127,7 @@ def fit_outcome_model(train: RouterDataset, *, embedder: Embedder, n_threads: in
         seed=seed,
     )
     folds = grouped_folds(groups, n_folds=min(_N_FOLDS, len(set(groups))), seed=seed)
-    kinds = kinds_of_queries(train, features, n_embedding=inputs.n_embedding, seed=seed)
+    kinds = kinds_of_queries(train, lambda: features, n_embedding=inputs.n_embedding, seed=seed)
     members = fit_members(_HEAD, fill_targets(inputs, kinds), folds)
     unseen = np.empty_like(train.performance)
     for fold, member in enumerate(members):

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from fusion_integrations.errors import LogSchemaError
-from fusion_integrations.logs.frame import LOG_SCHEMA, load_logs
+from fusion_integrations.logs.frame import LOG_SCHEMA, check_schema
 
 __all__ = ["read_score_table", "score_tables_in"]
 
@@ -30,6 +30,7 @@ _COLUMNS = {
     "propensity": "propensity",
     "judge_score": "judge_score",
 }
+_EXPORTED = {"query_text", "candidate_id"}  # what exported logs have in place of query and llm
 _REQUIRED = ("query_id", "query", "llm", "performance")
 
 
@@ -47,7 +48,8 @@ def score_tables_in(folder: str | Path) -> list[Path]:
     """
     place = Path(folder)
     if not place.exists():
-        raise LogSchemaError(f"'{folder}' does not exist. Pass a folder of .parquet files, or one of them.")
+        message = f"'{folder}' does not exist. Pass a folder of .parquet files, one of them, or a log store."
+        raise LogSchemaError(message)
     found = [place] if place.is_file() else sorted(filter(_is_table, place.iterdir()))
     if not found:
         message = f"'{folder}' holds no .parquet file. Pass a folder of tables with the columns {_REQUIRED}."
@@ -74,8 +76,8 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
     """
     try:
         names = pl.read_parquet_schema(path).keys()
-        if set(names) >= set(LOG_SCHEMA):
-            return load_logs(path)
+        if not _EXPORTED.isdisjoint(names) and {"query", "llm"}.isdisjoint(names):
+            return _exported(path, [name for name in LOG_SCHEMA if name in names])
         present = [name for name in _COLUMNS if name in names]
         table = pl.read_parquet(path, columns=present)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -118,6 +120,12 @@ def read_score_table(path: str | Path) -> pl.DataFrame:
         )
         raise LogSchemaError(message)
     return logs
+
+
+def _exported(path: str | Path, present: list[str]) -> pl.DataFrame:
+    logs = pl.read_parquet(path, columns=present)
+    check_schema(logs.schema, label=f"'{path}'")
+    return logs.select(LOG_SCHEMA.names())
 
 
 def _is_table(path: Path) -> bool:

@@ -15,6 +15,7 @@ from fusion_integrations.errors import BudgetExceededError, InvalidPolicyError
 from fusion_integrations.query_level.basis import DecisionBasis
 from fusion_integrations.query_level.choice import Choice, choose
 from fusion_integrations.query_level.decision import RouteDecision, decide
+from fusion_integrations.query_level.eligibility import ROUNDING
 from fusion_integrations.query_level.policy import RoutingPolicy
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.types import PriceTable
@@ -74,10 +75,10 @@ def allocate(
     basis = replace(basis, margin_z={policy.cost_weight: basis.margin_for(policy)})
     search = _Search(prediction, basis, prices)
     rich = search.at(limited)
-    if rich.total_usd <= budget_usd:
+    if rich.total_usd <= budget_usd * ROUNDING:
         return decide(prediction, limited, basis=basis, prices=prices)
     poor = search.at(replace(limited, cost_weight=1.0, margin_z=0.0))
-    if poor.total_usd > budget_usd:
+    if poor.total_usd > budget_usd * ROUNDING:
         message = (
             f"The budget of {budget_usd:.4g} USD cannot be met: the cheapest eligible candidates cost "
             f"{poor.total_usd:.4g} USD for these {len(poor.columns)} queries. Raise it, or ask fewer."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +47,9 @@ def kinds_by_task(tasks: Sequence[str | None]) -> Kinds:
     return found
 
 
-def kinds_of_queries(dataset: RouterDataset, features: FloatArray, *, n_embedding: int, seed: int) -> Kinds:
+def kinds_of_queries(
+    dataset: RouterDataset, features: Callable[[], FloatArray], *, n_embedding: int, seed: int
+) -> Kinds:
     """Sort queries into kinds by task; where logs name no tasks, by who is likely to have been asked.
 
     Whoever sent queries here or there went by something in them. So who answered is predicted from the
@@ -55,7 +57,7 @@ def kinds_of_queries(dataset: RouterDataset, features: FloatArray, *, n_embeddin
 
     Args:
         dataset: n queries; what counts is their tasks, and which candidates' performance was logged.
-        features: (n, d) of the queries, the embedding first.
+        features: Gives the (n, d) features of the queries, the embedding first, where they are needed.
         n_embedding: How many of the d features are the embedding.
         seed: Seed of folds and clusters.
 
@@ -68,7 +70,8 @@ def kinds_of_queries(dataset: RouterDataset, features: FloatArray, *, n_embeddin
     by_task = kinds_by_task(dataset.tasks)
     if by_task.any():
         return by_task
-    scaled = FeatureScaling.fit(features, n_embedding=n_embedding).apply(features)
+    given = features()
+    scaled = FeatureScaling.fit(given, n_embedding=n_embedding).apply(given)
     n_answers = float(np.median(answered.sum(axis=0)))
     patterns = _clustered(
         _patterns(answered, scaled, seed=seed), n_answers / _PER_CLUSTER, n_max=_MAX_PATTERNS, seed=seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,7 +67,8 @@ class RouterModel:
         """Predict performance, tokens and cost of every candidate for every query.
 
         Args:
-            queries: n texts or queries, none blank.
+            queries: n texts or queries, none blank. Of a text, the prompt is taken to hold system and tool
+                messages as long as is usual in the logs; a query holds all of its prompt.
 
         Returns:
             Expectations, (n, k); columns follow `self.candidates`.
@@ -79,7 +81,9 @@ class RouterModel:
             raise InvalidPolicyError("The router got one text for a list of queries. Pass [text].")
         texts = _texts(queries)
         features = router_features(texts, embedder=self.embedder, version=self.weights.text_features_version)
-        beside = [0 if isinstance(query, str) else context_characters(query.messages) for query in queries]
+        beside = [
+            math.nan if isinstance(query, str) else context_characters(query.messages) for query in queries
+        ]
         return self.weights.predict(texts, features, context_characters=np.array(beside, dtype=np.float32))
 
     def route(

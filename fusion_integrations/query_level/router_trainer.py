@@ -167,7 +167,7 @@ class RouterTrainer:
             groups=dataset.groups,
             kinds=kinds_of_queries(
                 dataset,
-                features,
+                lambda: features,
                 n_embedding=self.embedder.identity.dimensions,
                 seed=self.arguments.seed,
             ),

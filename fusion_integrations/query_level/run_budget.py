@@ -6,11 +6,14 @@ Call by call, the budget lowers what one call may cost to what is left; a batch 
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from numbers import Real
-from weakref import WeakSet
+from weakref import finalize
 
 from fusion_integrations.errors import BudgetExceededError, InvalidPolicyError
 from fusion_integrations.query_level.budget_allocation import allocate
@@ -23,17 +26,26 @@ from fusion_integrations.types import PriceTable, Query
 __all__ = ["Reservation", "RunBudget"]
 
 
-@dataclass(eq=False)  # each is one of its kind
 class Reservation:
-    """What a planned call is expected to cost. Held back by its budget until it is settled, or nobody has it.
+    """What is held back for a planned call, until it is released or nobody has this any more.
 
-    Attributes:
-        cost_usd: USD.
-        settled_by: Runs whose cost was reported.
+    Args:
+        give_back: Ends it. Default: nothing is held.
     """
 
-    cost_usd: float = 0.0
-    settled_by: set[str] = field(default_factory=set)
+    def __init__(self, give_back: Callable[[], None] | None = None) -> None:
+        self._finalizer = None if give_back is None else finalize(self, give_back)
+        self._answers: dict[str, object] = {}
+
+    def release(self) -> None:
+        """Hold nothing back any more."""
+        if self._finalizer is not None:
+            self._finalizer()  # the first time alone
+
+    def is_first_answer_of(self, run_id: str) -> bool:
+        """Tell whether no answer of a run was reported for the call yet; from now on one was."""
+        mark = object()
+        return self._answers.setdefault(run_id, mark) is mark
 
 
 class RunBudget:
@@ -61,27 +73,29 @@ class RunBudget:
             raise InvalidPolicyError(f"A run's budget must be above 0 USD, got {total_usd!r}.")
         self.total_usd = total_usd
         self._spent_usd = 0.0
-        # Weak, so that a plan that is dropped without being followed gives its share back.
-        self._reservations: WeakSet[Reservation] = WeakSet()
+        self._reserved_usd: dict[int, float] = {}
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
+        # What came in since: costs of calls, and the numbers of reservations that ended. An abandoned stream
+        # reports when it is collected as garbage, maybe by a thread that has the lock: reporting takes none.
+        self._costs: deque[float] = deque()
+        self._ended: deque[int] = deque()
 
     @property
     def spent_usd(self) -> float:
         """What was reported as spent."""
-        with self._lock:
-            return self._spent_usd
+        return self._state()[0]
 
     @property
     def reserved_usd(self) -> float:
         """What calls in flight are expected to cost."""
-        with self._lock:
-            return self._reserved()
+        return self._state()[1]
 
     @property
     def left_usd(self) -> float:
         """What is neither spent nor reserved; negative if calls cost more than expected."""
-        with self._lock:
-            return self._left()
+        spent, reserved = self._state()
+        return self.total_usd - spent - reserved
 
     def spend(self, cost_usd: float) -> None:
         """Report what a call cost.
@@ -92,7 +106,11 @@ class RunBudget:
         Raises:
             InvalidPolicyError: If the cost is negative or unknown.
         """
-        self.settle(Reservation(), cost_usd, run_id="")
+        is_number = isinstance(cost_usd, Real)
+        if not is_number or not cost_usd >= 0:
+            message = f"A call cannot cost {cost_usd} USD. Report what it cost, or what was expected."
+            raise InvalidPolicyError(message)
+        self._costs.append(float(cost_usd))
 
     def reserve(self, costs_usd: Sequence[float]) -> list[Reservation] | None:
         """Hold back what planned calls are expected to cost, for as long as somebody has the reservations.
@@ -101,35 +119,26 @@ class RunBudget:
             costs_usd: USD of each call.
 
         Returns:
-            One reservation a call; None, and nothing is reserved, if less than all of it is left.
+            One reservation a call; None, and nothing is held, if less than all of it is left.
         """
         with self._lock:
-            if sum(costs_usd) > self._left() * ROUNDING:
+            spent, reserved = self._brought_up_to_date()
+            # More than a decision lets pass, so that what passed it is not refused here again and again.
+            if sum(costs_usd) > (self.total_usd - spent - reserved) * ROUNDING**2:
                 return None
-            found = [Reservation(cost_usd=cost) for cost in costs_usd]
-            self._reservations.update(found)
-            return found
+            return [self._reservation(cost) for cost in costs_usd]
 
-    def settle(self, reservation: Reservation, cost_usd: float, *, run_id: str) -> None:
-        """Report what a reserved call cost, and no longer hold anything back for it.
+    def hold(self, cost_usd: float) -> Reservation:
+        """Hold back what a call is expected to cost, whatever is left; for calls that were chosen elsewhere.
 
         Args:
-            reservation: Its reservation.
-            cost_usd: USD; 0 if the call failed.
-            run_id: Of the call. What one run cost is spent once, however often it is reported.
+            cost_usd: USD.
 
-        Raises:
-            InvalidPolicyError: If the cost is negative or unknown.
+        Returns:
+            Its reservation.
         """
-        is_number = isinstance(cost_usd, Real)
-        if not is_number or not cost_usd >= 0:
-            message = f"A call cannot cost {cost_usd} USD. Report what it cost, or what was expected."
-            raise InvalidPolicyError(message)
         with self._lock:
-            self._reservations.discard(reservation)
-            if run_id not in reservation.settled_by:
-                reservation.settled_by.add(run_id)
-                self._spent_usd += cost_usd
+            return self._reservation(cost_usd)
 
     def limit(self, policy: RoutingPolicy) -> RoutingPolicy:
         """Lower what one call may cost to what is left.
@@ -148,8 +157,8 @@ class RunBudget:
         return replace(policy, max_cost_usd=limit)
 
     def _some_left(self) -> float:
-        with self._lock:  # read at once: another thread may spend the rest at any moment
-            spent, reserved, left = self._spent_usd, self._reserved(), self._left()
+        spent, reserved = self._state()  # at once: another thread may spend the rest at any moment
+        left = self.total_usd - spent - reserved
         if left <= 0:
             held = f" and {reserved:.4g} USD held for calls in flight" if reserved else ""
             message = (
@@ -159,11 +168,22 @@ class RunBudget:
             raise BudgetExceededError(message)
         return left
 
-    def _left(self) -> float:
-        return self.total_usd - self._spent_usd - self._reserved()
+    def _reservation(self, cost_usd: float) -> Reservation:
+        number = next(self._numbers)
+        self._reserved_usd[number] = cost_usd
+        return Reservation(partial(self._ended.append, number))
 
-    def _reserved(self) -> float:
-        return sum(reservation.cost_usd for reservation in self._reservations)
+    def _state(self) -> tuple[float, float]:
+        """Give what is spent and what is reserved, of one moment."""
+        with self._lock:
+            return self._brought_up_to_date()
+
+    def _brought_up_to_date(self) -> tuple[float, float]:
+        while self._costs:
+            self._spent_usd += self._costs.popleft()
+        while self._ended:
+            self._reserved_usd.pop(self._ended.popleft())
+        return self._spent_usd, sum(self._reserved_usd.values())
 
     def route_batch(
         self,

@@ -69,7 +69,7 @@ class UsageModel:
         Args:
             texts: n query texts.
             features: (n, d) their features.
-            context_characters: (n,) characters of the prompts beside the texts; 0 for a prompt that is not
+            context_characters: (n,) characters of the prompts beside the texts; NaN for a prompt that is not
                 laid out yet, whose other messages are then taken to be as long as usual. None: all are.
 
         Returns:
@@ -77,8 +77,7 @@ class UsageModel:
         """
         characters = np.array([len(text) for text in texts], dtype=np.float32)[:, None]
         if context_characters is not None and self.usual_context is not None:
-            unusual = np.where(context_characters > 0, context_characters - self.usual_context, 0)
-            characters += unusual[:, None]
+            characters += np.nan_to_num(context_characters - self.usual_context)[:, None]
         shares, k = self.head.memberships(features), len(self.scale) // 2
         expected = shares @ self._scaled_means
         # A line may cross zero outside the lengths it was fitted on, and a negative cost would be a reward.

@@ -19,6 +19,7 @@ from fusion_integrations.errors import (
 from fusion_integrations.logs.store import LogStore
 from fusion_integrations.pipeline import FusionPipeline
 from fusion_integrations.prompts import PromptEdit
+from fusion_integrations.query_level.eligibility import ROUNDING
 from fusion_integrations.query_level.policy import BALANCE, RoutingPolicy
 from fusion_integrations.query_level.router_trainer import RouterTrainer
 from fusion_integrations.query_level.run_budget import RunBudget
@@ -454,11 +455,39 @@ def test_plans_in_flight_hold_back_what_they_may_cost_until_recorded_or_dropped(
     for _ in range(2):  # reported twice, spent once
         pipeline.record(plans[0], answer, run_id="run-1")
     assert (budget.spent_usd, budget.reserved_usd) == (pytest.approx(dear), pytest.approx(dear))
-    pinned = pipeline.pin(plans[1], "thinker")
+    pinned = pipeline.pin(plans[1], "thinker")  # both may be asked
+    assert budget.reserved_usd == pytest.approx(dear + pinned.decision.expected_cost_usd)
+    pipeline.record(plans[1], CandidateCallError("no answer"), run_id="run-2")
     assert budget.reserved_usd == pytest.approx(pinned.decision.expected_cost_usd)
+    pipeline.record(plans[1], answer, run_id="run-2")  # answered when tried again
+    assert budget.spent_usd == pytest.approx(2 * dear)
     del plans, pinned
     assert budget.reserved_usd == 0
-    assert pipeline.plan(PROSE).candidate.id == "writer"
+
+
+@pytest.mark.parametrize("share", [1, 1 - 2e-8, 1 - 1e-6])
+def test_plan_whose_cost_is_at_the_very_limit_is_made_or_refused(trained_router, share):
+    dear = trained_router.route(PROSE).expected_cost_usd
+    policy = RoutingPolicy(allowed=frozenset({"writer"}))
+    pipeline = FusionPipeline(trained_router, policy=policy, budget=RunBudget(dear / ROUNDING * share))
+    if share == 1 - 1e-6:
+        with pytest.raises(NoEligibleCandidateError):
+            pipeline.plan(PROSE)
+    else:
+        assert pipeline.plan(PROSE).candidate.id == "writer"
+
+
+def test_text_alone_is_expected_to_stand_in_a_usual_prompt(trained_router):
+    class Seen:
+        current, candidates = trained_router.current, trained_router.candidates
+
+        def route_batch(self, queries, **options):
+            self.queries = queries
+            return trained_router.route_batch(queries, **options)
+
+    router = Seen()
+    FusionPipeline(router).plan_batch([PROSE, [Message(role="user", content=PROSE)]])
+    assert router.queries == [PROSE, Query.from_text(PROSE)]
 
 
 def test_plans_of_many_threads_together_keep_within_the_budget(trained_router):

@@ -73,6 +73,32 @@ def test_outcomes_of_partial_logs_are_estimated_by_the_share_of_measured_answers
     assert outcomes.cost_usd[measured].tolist() == [[1.0, 2.0]] * 20
 
 
+@pytest.mark.parametrize("has_tasks", [True, False])
+def test_estimates_go_by_how_often_a_candidate_was_asked_that_kind_of_query(make_sums_and_prose, has_tasks):
+    # b was asked 95 of 100 sums and no prose: each of its answers stands for 1 / 0.95 sums, not for two.
+    frame = make_sums_and_prose(100).filter(
+        (pl.col("candidate_id") == "a")
+        | ((pl.col("task") == "sums") & (pl.col("query_id").str.extract(r"(\d+)$").cast(pl.Int64) % 20 > 0))
+    )
+    if not has_tasks:
+        frame = frame.with_columns(task=pl.lit(None, dtype=pl.String))
+    arena = prepare_arena(frame, None, embedder=EMBEDDER, protocol="folds", n_folds=2, seed=0)
+    outcomes, measured, is_estimated = measurable(arena, predicted=np.full((200, 2), 0.5, dtype=np.float32))
+    assert (measured.sum(), is_estimated) == (200, True)
+    answered = outcomes.performance[~np.isnan(arena.dataset.performance[:, 1]), 1]
+    np.testing.assert_allclose(answered.mean(), 0.5 - 0.5 / 0.95, atol=0.06)  # none of them was solved
+
+
+def test_complete_logs_are_measured_without_an_embedding(make_sums_and_prose):
+    class Unused:
+        identity = EMBEDDER.identity
+
+    arena = prepare_arena(
+        make_sums_and_prose(20), None, embedder=Unused(), protocol="folds", n_folds=2, seed=0
+    )
+    assert [kinds.max() for kinds in arena.training_kinds] == [0, 0]
+
+
 def test_outcomes_when_a_cost_was_never_logged_stay_unknown(make_sums_and_prose, keep_one_answer):
     frame = make_sums_and_prose(10, costs=(1.0, None))
     arena = prepare_arena(

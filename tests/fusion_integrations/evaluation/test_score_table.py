@@ -7,6 +7,7 @@ from fusion_integrations.errors import LogSchemaError
 from fusion_integrations.evaluation.score_table import read_score_table, score_tables_in
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.query_level.router_dataset import RouterDataset
+from fusion_integrations.testing import tiny_logs
 
 ROWS = {
     "query_id": [1, 1, 2],
@@ -84,6 +85,15 @@ def test_cost_in_usd_is_read_rather_than_a_cost_beside_it(write, caplog):
 def test_table_when_it_is_wrong_is_refused(columns, match, write):
     with pytest.raises(LogSchemaError, match=match):
         read_score_table(write(**columns))
+
+
+def test_exported_logs_are_read_as_they_are_but_for_columns_of_others(tmp_path):
+    path, logs = tmp_path / "calls.parquet", tiny_logs()
+    logs.with_columns(mine=pl.lit("x")).write_parquet(path)
+    assert read_score_table(path).equals(logs)
+    logs.drop("session_id").write_parquet(path)
+    with pytest.raises(LogSchemaError, match="'session_id' is missing"):
+        read_score_table(path)
 
 
 def test_table_when_it_is_no_parquet_is_refused(tmp_path):

@@ -36,7 +36,7 @@ def asked():
         share = np.where(sort == 0, 0.5, share_of_others)
         targets[rng.random(2000) >= share, 0] = np.nan
         queries = Queries(performance=targets, tasks=[None] * 2000)
-        kinds = kinds_of_queries(queries, features, n_embedding=2, seed=0)
+        kinds = kinds_of_queries(queries, lambda: features, n_embedding=2, seed=0)
         return sort, kinds, ~np.isnan(targets)
 
     return make
@@ -58,7 +58,7 @@ def test_kinds_where_chance_chose_are_left_out_by_nobody(asked):
 def test_kinds_of_complete_logs_are_one():
     features = np.eye(3, dtype=np.float32)
     queries = Queries(performance=features, tasks=list("abc"))
-    kinds = kinds_of_queries(queries, features, n_embedding=1, seed=0)
+    kinds = kinds_of_queries(queries, lambda: features, n_embedding=1, seed=0)
     assert kinds.tolist() == [0, 0, 0]
 
 
@@ -67,7 +67,7 @@ def test_kinds_of_a_handful_of_queries_are_found_too(n):
     targets = np.full((n, 2), np.nan, dtype=np.float32)
     features = np.ones((n, 3), dtype=np.float32)
     queries = Queries(performance=targets, tasks=[None] * n)
-    assert kinds_of_queries(queries, features, n_embedding=1, seed=0).max() == 0
+    assert kinds_of_queries(queries, lambda: features, n_embedding=1, seed=0).max() == 0
 
 
 @pytest.mark.parametrize(("n_answers", "hardly"), [(0, True), (9, True), (30, False)])

@@ -43,9 +43,9 @@ def test_prompt_tokens_count_system_and_tool_messages(logs):
     dataset = replace(dataset, context_characters=context, input_tokens=tokens)
     usage = UsageModel.from_tensors(dict(fit_usage(dataset, FEATURES, **SETTINGS).tensors()))
     asked = {"texts": ["x" * 100] * 3, "features": FEATURES[:3]}
-    known = usage.predict(**asked, context_characters=np.float32([400, 4000, 0])).input_tokens[:, 0]
-    # Without any, the prompt is not laid out yet: the usual 400 are to come.
-    np.testing.assert_allclose(known, [132, 1032, 132], rtol=1e-4)
+    known = usage.predict(**asked, context_characters=np.float32([0, 4000, NAN])).input_tokens[:, 0]
+    # In a prompt that is not laid out yet, the usual 400 are to come.
+    np.testing.assert_allclose(known, [32, 1032, 132], rtol=1e-4)
     np.testing.assert_allclose(usage.predict(**asked).input_tokens[:, 0], [132] * 3, rtol=1e-4)
 
 
