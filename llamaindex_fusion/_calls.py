@@ -89,7 +89,8 @@ class PlannedCall:
     def stream(self, ask: Callable[[], Generator[_Response, None, None]]) -> Generator[_Response, None, None]:
         """Start a stream now; its responses come marked, and its end, failure or abandonment is recorded.
 
-        A stream of which nothing is read leaves no record and spends no budget, as nothing is known of its answer.
+        A stream of which nothing is read leaves no record and spends no budget: nothing is known of its
+        answer.
         """
         try:
             with self._tags():
