@@ -9,6 +9,7 @@ from fusion_integrations.protocols import FloatArray
 
 __all__ = [
     "MIN_PROPENSITY",
+    "MIN_TRAINING_PROPENSITY",
     "cell_chances",
     "doubly_robust",
     "effective_sample_size",
@@ -16,7 +17,9 @@ __all__ = [
     "self_normalised_mean",
 ]
 
-MIN_PROPENSITY = 0.05  # rarer cells would let single answers dominate a mean
+# Estimates are unbiased down to the first, an epsilon of 0.1 shared by fifty candidates; their intervals say
+# what so rare answers are worth. Heads know no such intervals: one answer counts as twenty others at most.
+MIN_PROPENSITY, MIN_TRAINING_PROPENSITY = 0.002, 0.05
 
 Matrix = npt.NDArray[np.floating]
 
@@ -30,17 +33,16 @@ def cell_chances(observed: Matrix, propensity: Matrix) -> npt.NDArray[np.float64
             the candidate answered stands in, which assumes that answers are missing at random.
 
     Returns:
-        Array (n, k), float64, at least 0.05.
+        Array (n, k), float64; known ones at least 0.002, others that of one answer.
     """
-    share = (~np.isnan(observed)).sum(axis=0) / max(len(observed), 1)
-    chances: npt.NDArray[np.float64] = np.maximum(
-        np.where(np.isnan(propensity), share, propensity), MIN_PROPENSITY
-    ).astype(np.float64)
+    share = np.maximum((~np.isnan(observed)).sum(axis=0), 1) / max(len(observed), 1)
+    known = np.maximum(propensity, MIN_PROPENSITY)
+    chances: npt.NDArray[np.float64] = np.where(np.isnan(propensity), share, known).astype(np.float64)
     return chances
 
 
 def doubly_robust(observed: FloatArray, predicted: FloatArray, propensity: FloatArray) -> FloatArray:
-    """Estimate every cell's outcome without bias, as far as propensities are right and not below 0.05.
+    """Estimate every cell's outcome without bias, as far as propensities are right and not below 0.002.
 
     Where each query has every answer, this is the observed matrix itself. For unknown propensities see
     `cell_chances`.
@@ -78,7 +80,7 @@ def importance_weights(observed: FloatArray, propensity: FloatArray) -> FloatArr
     """
     has_answer = ~np.isnan(observed)
     known = has_answer & ~np.isnan(propensity)
-    inverse = np.where(known, 1 / np.maximum(np.where(known, propensity, 1.0), MIN_PROPENSITY), 0.0)
+    inverse = np.where(known, 1 / np.maximum(np.where(known, propensity, 1.0), MIN_TRAINING_PROPENSITY), 0.0)
     mean = inverse.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     weights = np.where(known, inverse / np.where(mean > 0, mean, 1.0), has_answer)
     return weights.astype(np.float32)

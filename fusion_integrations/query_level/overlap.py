@@ -11,7 +11,7 @@ import polars as pl
 
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.off_policy import (
-    MIN_PROPENSITY,
+    MIN_TRAINING_PROPENSITY,
     effective_sample_size,
     importance_weights,
 )
@@ -33,7 +33,7 @@ class Overlap:
         n_certain: Those answered by one candidate that a deterministic policy chose: nobody else could have.
         effective_answers: By candidate id, what its weighted answers are worth in equally weighted ones.
         n_answers: By candidate id, its answers.
-        n_rare: Answers logged with a probability below that which they count with at least.
+        n_rare: Answers logged with a probability below that which they count with in training.
         avoided: By candidate id, the kinds of query that it hardly answered: tasks by name, and what share of
             the queries others are. Answers are then not missing at random.
     """
@@ -77,8 +77,9 @@ class Overlap:
             )
         if self.n_rare:
             found.append(
-                f"{self.n_rare} answers were logged with a probability below {MIN_PROPENSITY:g} and count as "
-                "if it had been that: what is said of candidates so rarely tried leans towards predictions."
+                f"{self.n_rare} answers were logged with a probability below {MIN_TRAINING_PROPENSITY:g} and "
+                "count in training as if it had been that: what is learned of candidates so rarely tried "
+                "leans towards the queries they were tried on."
             )
         return (*found, *self.assumptions)
 
@@ -125,7 +126,7 @@ def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset, *, kinds: Kinds
         n_certain=len(single & set(certain)),
         effective_answers=dict(zip(ids, map(float, sizes), strict=True)),
         n_answers=dict(zip(ids, map(int, answered.sum(axis=0)), strict=True)),
-        n_rare=int((answered & (dataset.propensity < MIN_PROPENSITY)).sum()),
+        n_rare=int((answered & (dataset.propensity < MIN_TRAINING_PROPENSITY)).sum()),
         avoided=_avoided(answered, ids=ids, tasks=dataset.tasks, kinds=kinds),
     )
 

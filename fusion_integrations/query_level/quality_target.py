@@ -41,12 +41,15 @@ class QualityCurves:
     loss: FloatArray
 
     def rate_for(self, column: int, *, max_loss: float) -> float | None:
-        """Return the largest rate that kept the loss, -inf if none did, None if none was validated."""
+        """Return the largest rate up to which all kept the loss, -inf if the first did not.
+
+        None if none was validated. Beyond a rate that lost too much, another that did not was lucky.
+        """
         loss = self.loss[column]
         if np.isnan(loss).all():
             return None
-        kept = np.flatnonzero(loss <= max_loss + _ROUNDING)  # NaN is not kept
-        return float(self.rates[kept[-1]]) if kept.size else -np.inf
+        n_kept = int(np.logical_and.accumulate(loss <= max_loss + _ROUNDING).sum())  # NaN is not kept
+        return float(self.rates[n_kept - 1]) if n_kept else -np.inf
 
     def select(self, columns: Sequence[int | None]) -> QualityCurves:
         """Return the curves of some columns in order; None stands for one that was not validated."""

@@ -15,7 +15,11 @@ import numpy.typing as npt
 
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS, HeadInputs
-from fusion_integrations.query_level.off_policy import doubly_robust, importance_weights
+from fusion_integrations.query_level.off_policy import (
+    MIN_TRAINING_PROPENSITY,
+    doubly_robust,
+    importance_weights,
+)
 from fusion_integrations.query_level.query_kinds import Kinds, hardly_answered, sums_by_kind
 
 __all__ = [
@@ -112,13 +116,15 @@ def chances_by_kind(observed: FloatArray, propensity: FloatArray, kinds: Kinds) 
 
     Returns:
         The propensities; unknown ones of a candidate that hardly answered a kind are the share of the kind's
-        queries that it did answer. For all others its share of all queries may stand in; see `cell_chances`.
+        queries that it did answer, at least 0.05, so that a few answers correct what is assumed there and do
+        not replace it. For all others its share of all queries may stand in; see `cell_chances`.
     """
     answered = ~np.isnan(observed)
     columns = hardly_answered(answered, kinds).any(axis=0)
     if not columns.any():
         return propensity
     shares = sums_by_kind(answered, kinds) / np.maximum(np.bincount(kinds), 1)[:, None]
+    shares = np.maximum(shares, MIN_TRAINING_PROPENSITY)
     by_kind = np.where(columns, shares[kinds], np.nan)
     return np.where(np.isnan(propensity), by_kind, propensity).astype(np.float32)
 

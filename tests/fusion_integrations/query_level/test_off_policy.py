@@ -40,9 +40,9 @@ def test_estimate_when_the_propensity_is_unknown_takes_the_share_of_answers():
 
 
 def test_estimate_when_a_cell_is_very_rare_is_capped():
-    # 1 / 0.001 would be 1000; the weight stops at 1 / 0.05 = 20.
+    # 1 / 0.001 would be 1000; the weight stops at 1 / 0.002 = 500.
     estimate = doubly_robust(matrix([[1.0]]), matrix([[0.0]]), matrix([[0.001]]))
-    np.testing.assert_allclose(estimate, [[20.0]], rtol=1e-6)
+    np.testing.assert_allclose(estimate, [[500.0]], rtol=1e-6)
 
 
 def test_estimate_when_nothing_is_predicted_or_observed_stays_unknown():
@@ -68,10 +68,23 @@ def test_estimate_over_many_logs_is_unbiased_even_if_the_predictions_are_not(bia
     np.testing.assert_allclose(estimate.mean(axis=0), [0.5, 0.5], atol=0.04)
 
 
+def test_estimates_of_candidates_that_were_explored_with_a_few_percent_are_unbiased():
+    # Epsilon 0.1 among five: each is drawn with 0.02. The model is wrong by 0.4, as their answers must show.
+    rng = np.random.default_rng(1)
+    n = 40_000
+    observed = np.full((n, 2), NAN, dtype=np.float32)
+    observed[rng.random(n) < 0.02, 0] = 0.9
+    few = rng.permutation(n)[: n // 50]
+    observed[few, 1] = 0.9  # who was asked as seldom, nobody knows why
+    propensity = np.tile(np.float32([[0.02, NAN]]), (n, 1))
+    estimate = doubly_robust(observed, np.full((n, 2), 0.5, dtype=np.float32), propensity)
+    np.testing.assert_allclose(estimate.mean(axis=0), [0.9, 0.9], atol=0.05)
+
+
 def test_chance_of_a_cell_is_what_was_logged_else_the_share_of_answers_and_never_tiny():
     observed = matrix([[1.0, NAN], [1.0, NAN], [NAN, 1.0], [NAN, NAN]])
     chances = cell_chances(observed, matrix([[0.25, NAN], [NAN, 0.001], [NAN, NAN], [NAN, NAN]]))
-    np.testing.assert_allclose(chances, [[0.25, 0.25], [0.5, 0.05], [0.5, 0.25], [0.5, 0.25]])
+    np.testing.assert_allclose(chances, [[0.25, 0.25], [0.5, 0.002], [0.5, 0.25], [0.5, 0.25]])
 
 
 def test_self_normalised_mean_worked_by_hand():

@@ -34,6 +34,10 @@ def test_rate_is_the_largest_that_kept_the_loss(max_loss, rate):
     assert found == pytest.approx(rate)
 
 
+def test_rate_beyond_one_that_lost_too_much_is_not_trusted():
+    assert curves([-0.01, 0.02, 0.0]).rate_for(0, max_loss=0.0) == 0.0
+
+
 def test_rate_when_none_kept_the_loss_trades_nothing_and_when_none_was_tried_is_unknown():
     found = curves([0.1, 0.2, 0.3], [NAN, NAN, NAN])
     assert found.rate_for(0, max_loss=0.05) == -math.inf
