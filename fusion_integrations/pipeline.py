@@ -262,9 +262,9 @@ class FusionPipeline:
         if self.budget is not None:
             # What a call cost is not always known; what it was expected to cost is, within a budget.
             cost = plan.decision.expected_cost_usd if record.cost_usd is None else record.cost_usd
-            plan.reservation.release()
             if isinstance(outcome, Completion) and plan.reservation.is_first_answer_of(run_id):
                 self.budget.spend(cost or 0.0)
+            plan.reservation.release()  # only now, so that at no moment it is neither spent nor held
         if self.store is not None:
             self.store.add([record])
         return record

@@ -156,35 +156,6 @@ class RunBudget:
         limit = left if policy.max_cost_usd is None else min(left, policy.max_cost_usd)
         return replace(policy, max_cost_usd=limit)
 
-    def _some_left(self) -> float:
-        spent, reserved = self._state()  # at once: another thread may spend the rest at any moment
-        left = self.total_usd - spent - reserved
-        if left <= 0:
-            held = f" and {reserved:.4g} USD held for calls in flight" if reserved else ""
-            message = (
-                f"The run's budget of {self.total_usd:g} USD is spent ({spent:.4g} USD{held}). "
-                "Raise it, or end the run."
-            )
-            raise BudgetExceededError(message)
-        return left
-
-    def _reservation(self, cost_usd: float) -> Reservation:
-        number = next(self._numbers)
-        self._reserved_usd[number] = cost_usd
-        return Reservation(partial(self._ended.append, number))
-
-    def _state(self) -> tuple[float, float]:
-        """Give what is spent and what is reserved, of one moment."""
-        with self._lock:
-            return self._brought_up_to_date()
-
-    def _brought_up_to_date(self) -> tuple[float, float]:
-        while self._costs:
-            self._spent_usd += self._costs.popleft()
-        while self._ended:
-            self._reserved_usd.pop(self._ended.popleft())
-        return self._spent_usd, sum(self._reserved_usd.values())
-
     def route_batch(
         self,
         router: Router,
@@ -210,3 +181,33 @@ class RunBudget:
         current = router.current
         prediction = current.predict(queries)
         return allocate(prediction, policy, budget_usd=self._some_left(), basis=current.basis, prices=prices)
+
+    def _some_left(self) -> float:
+        spent, reserved = self._state()  # at once: another thread may spend the rest at any moment
+        left = self.total_usd - spent - reserved
+        if left <= 0:
+            held = f" and {reserved:.4g} USD held for calls in flight" if reserved else ""
+            message = (
+                f"The run's budget of {self.total_usd:g} USD is spent ({spent:.4g} USD{held}). "
+                "Raise it, or end the run."
+            )
+            raise BudgetExceededError(message)
+        return left
+
+    def _reservation(self, cost_usd: float) -> Reservation:
+        number = next(self._numbers)
+        self._reserved_usd[number] = cost_usd
+        return Reservation(partial(self._ended.append, number))
+
+    def _state(self) -> tuple[float, float]:
+        """Give what is spent and what is reserved, of one moment."""
+        with self._lock:
+            return self._brought_up_to_date()
+
+    def _brought_up_to_date(self) -> tuple[float, float]:
+        # In this order: a call's cost comes in before its reservation ends, and must not be missed with it gone.
+        while self._ended:
+            self._reserved_usd.pop(self._ended.popleft())
+        while self._costs:
+            self._spent_usd += self._costs.popleft()
+        return self._spent_usd, sum(self._reserved_usd.values())
