@@ -205,7 +205,7 @@ class RunBudget:
             return self._brought_up_to_date()
 
     def _brought_up_to_date(self) -> tuple[float, float]:
-        # In this order: a call's cost comes in before its reservation ends, and must not be missed with it gone.
+        # In this order: a cost comes in before its reservation ends, and must not be missed with that gone.
         while self._ended:
             self._reserved_usd.pop(self._ended.popleft())
         while self._costs:
