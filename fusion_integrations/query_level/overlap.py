@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,22 @@ class Overlap:
             for name, kinds in self.avoided.items()
         )
 
+    def without(self, candidate_id: str) -> Overlap:
+        """Leave one candidate out of what is said by candidate."""
+        by_candidate: dict[str, Any] = {
+            name: {known: value for known, value in getattr(self, name).items() if known != candidate_id}
+            for name in ("effective_answers", "n_answers", "avoided")
+        }
+        return replace(self, **by_candidate)
+
     def to_json(self) -> dict[str, Any]:
         """Return the overlap as JSON data, warnings included."""
         return {**vars(self), "warnings": list(self.warnings)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Overlap:
+        """Rebuild the overlap from `to_json`."""
+        return cls(**{name: value for name, value in data.items() if name != "warnings"})
 
 
 def measure_overlap(frame: pl.DataFrame, dataset: RouterDataset, *, kinds: Kinds) -> Overlap:

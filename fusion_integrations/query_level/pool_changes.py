@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from fusion_integrations.query_level.basis import DecisionBasis
 from fusion_integrations.query_level.candidate_pool import AddedCandidate, CandidatePool
 from fusion_integrations.query_level.heads.base import MIN_ANSWERS
 from fusion_integrations.query_level.labels import label_from_json
+from fusion_integrations.query_level.overlap import Overlap
 from fusion_integrations.query_level.prediction import Prediction
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
@@ -144,11 +146,14 @@ def remove_candidate(router: RouterModel, candidate_id: str) -> RouterModel:
         added=router.basis.added - {candidate_id},
         artifact="",
     )
-    by_candidate = {
+    by_candidate: dict[str, Any] = {
         name: {known: value for known, value in router.metrics[name].items() if known != candidate_id}
         for name in ("n_answers", "mean_performance")
         if name in router.metrics
     }
+    if "overlap" in router.metrics:
+        overlap = Overlap.from_json(router.metrics["overlap"])
+        by_candidate["overlap"] = overlap.without(candidate_id).to_json()
     return replace(
         router,
         weights=replace(weights, candidates=candidates, pool=pool.without(position)),

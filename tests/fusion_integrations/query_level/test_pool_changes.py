@@ -223,6 +223,9 @@ def test_removed_candidate_is_gone_and_the_others_stay_as_they_were(router, logs
     )
     assert less.basis.average.candidates == less.candidates
     assert less.metrics["n_answers"].keys() == less.metrics["mean_performance"].keys() == {"a", "c"}
+    overlap = less.metrics["overlap"]
+    assert overlap["n_answers"].keys() == overlap["effective_answers"].keys() == {"a", "c"}
+    assert overlap["n_queries"] == router.metrics["overlap"]["n_queries"]
     np.testing.assert_array_equal(less.basis.quality.loss, router.basis.quality.loss[[0, 2]])
     assert {decision.candidate.id for decision in less.route_batch(queries)} <= {"a", "c"}
 
