@@ -25,6 +25,8 @@ def split(
 ) -> None:
     """Split logs so that no query of one part is in the other, nor one that differs in numbers only.
 
+    Queries of one session stay on one side too, unless it holds more than a tenth of all.
+
     To split by time instead, use `fusion logs export` with --until and --since.
     """
     with terminal(as_json=as_json, debug=debug) as place:
