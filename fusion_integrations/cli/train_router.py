@@ -74,8 +74,8 @@ def train_router(
 ) -> None:
     """Train a router and save it.
 
-    With --holdout near-duplicate queries and sessions stay on one side, the saved router has not seen the held-out ones,
-    and nothing is saved if they cannot be evaluated on.
+    With --holdout near-duplicate queries and sessions stay on one side, the saved router has not seen the
+    held-out ones, and nothing is saved if they cannot be evaluated on.
     """
     with terminal(as_json=as_json, debug=debug) as place, place.progress.status("Loading") as status:
         from fusion_integrations.cli.inputs import read_logs
