@@ -14,7 +14,7 @@ import polars as pl
 
 from fusion_integrations.embedders import CachingEmbedder
 from fusion_integrations.logs.frame import LOG_SCHEMA
-from fusion_integrations.logs.splits import duplicate_key, grouped_folds
+from fusion_integrations.logs.splits import grouped_folds
 from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.decision import choose
 from fusion_integrations.query_level.policy import PERFORMANCE_FIRST, RoutingPolicy
@@ -115,7 +115,7 @@ def measure_quality(
         The quality by name of the encoder.
     """
     dataset = RouterDataset.from_logs(logs)
-    groups = [duplicate_key(text) for text in dataset.texts]
+    groups = dataset.duplicate_keys
     folds = grouped_folds(groups, n_folds=n_folds, seed=arguments.seed)
     measured: dict[str, Quality] = {}
     reference: npt.NDArray[np.float64] | None = None

@@ -14,7 +14,6 @@ from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.baselines import training_means
 from fusion_integrations.evaluation.replay import MIN_COMPLETE
 from fusion_integrations.evaluation.splitting import Mask, Protocol, split_queries
-from fusion_integrations.logs.splits import duplicate_key, query_groups
 from fusion_integrations.protocols import Embedder, FloatArray
 from fusion_integrations.query_level.labels import AnyLabel
 from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD, POLICY_PRESETS, RoutingPolicy
@@ -111,7 +110,7 @@ def prepare_arena(
     else:
         measured = set(frame["query_id"])
         is_train = np.array([query_id not in measured for query_id in dataset.query_ids])
-        keys = np.array([duplicate_key(text) for text in dataset.texts])
+        keys = np.array(dataset.duplicate_keys)
         parts = [(is_train & ~np.isin(keys, keys[~is_train]), ~is_train)]
         split = "trained on another log"
     if not all(learned.any() for learned, _ in parts):
@@ -124,7 +123,7 @@ def prepare_arena(
         frame=logs,
         dataset=dataset,
         parts=parts,
-        groups=np.array(query_groups(dataset.texts, dataset.sessions, max_share=1.0)),
+        groups=np.array(dataset.resampling_groups),
         policies=_policies(dataset, parts),
         split=split,
         embedder=embedder,

@@ -16,7 +16,7 @@ from fusion_integrations.errors import NotEnoughLogsError
 from fusion_integrations.evaluation.estimation import Estimation, describe_estimation, fit_outcome_model
 from fusion_integrations.evaluation.evaluation_report import ReplayFacts
 from fusion_integrations.logs.fingerprint import log_fingerprint
-from fusion_integrations.logs.splits import duplicate_key, query_groups
+from fusion_integrations.logs.splits import duplicate_key
 from fusion_integrations.protocols import Embedder
 from fusion_integrations.query_level.labels import AnyLabel, label_name
 from fusion_integrations.query_level.router_dataset import RouterDataset
@@ -130,7 +130,7 @@ def replay_logs(
         test=test,
         logged=logged,
         train=train,
-        groups=tuple(query_groups(test.texts, test.sessions, max_share=1.0)),
+        groups=test.resampling_groups,
         n_left_out=frame["query_id"].n_unique() - len(leaked) - len(test),
         n_leaked=len(leaked),
         estimation=estimation,

@@ -66,29 +66,28 @@ def sessions_of_queries(frame: pl.DataFrame) -> dict[str, str]:
 
 
 def query_groups(
-    texts: Sequence[str], sessions: Sequence[str | None], *, max_share: float = _LARGEST_SESSION
+    duplicate_keys: Sequence[str], sessions: Sequence[str | None], *, max_share: float = _LARGEST_SESSION
 ) -> list[str]:
     """Say which queries belong together: those of a session, else near-duplicates.
 
     What many sessions begin with, such as a greeting, is a group of its own.
 
     Args:
-        texts: n queries.
+        duplicate_keys: `duplicate_key` of n queries.
         sessions: n sessions, or None where unknown.
         max_share: A session that holds more than this share of the queries does not count as one.
 
     Returns:
         n keys, as `grouped_folds` wants them.
     """
-    keys = [duplicate_key(text) for text in texts]
-    sizes = Counter(sessions)
-    kept = [session if sizes[session] <= max_share * len(keys) else None for session in sessions]
-    users: dict[str, set[str | None]] = {}
-    for key, session in zip(keys, kept, strict=True):
-        users.setdefault(key, set()).add(session)
+    sizes, largest = Counter(sessions), max_share * len(duplicate_keys)
+    kept = [session if sizes[session] <= largest else None for session in sessions]
+    sessions_of: dict[str, set[str | None]] = {}
+    for key, session in zip(duplicate_keys, kept, strict=True):
+        sessions_of.setdefault(key, set()).add(session)
     return [
-        key if session is None or len(users[key]) > 1 else f"session: {session}"
-        for key, session in zip(keys, kept, strict=True)
+        key if session is None or len(sessions_of[key]) > 1 else f"session: {session}"
+        for key, session in zip(duplicate_keys, kept, strict=True)
     ]
 
 
@@ -178,7 +177,7 @@ def split_by_query(frame: pl.DataFrame, *, fraction: float, seed: int) -> tuple[
     queries = frame.select("query_id", "query_text").unique("query_id", keep="first", maintain_order=True)
     session_of = sessions_of_queries(frame)
     sessions = [session_of.get(query_id) for query_id in queries["query_id"]]
-    keys = query_groups(queries["query_text"].to_list(), sessions)
+    keys = query_groups([duplicate_key(text) for text in queries["query_text"]], sessions)
     is_held_out = holdout_mask(keys, fraction=fraction, seed=seed)
     in_test = pl.col("query_id").is_in(queries["query_id"].filter(pl.Series(is_held_out)).implode())
     return frame.filter(~in_test), frame.filter(in_test)

@@ -24,7 +24,7 @@ from fusion_integrations.errors import (
 )
 from fusion_integrations.logs.frame import LOG_SCHEMA
 from fusion_integrations.logs.rows import messages_from_json
-from fusion_integrations.logs.splits import query_groups, sessions_of_queries
+from fusion_integrations.logs.splits import duplicate_key, query_groups, sessions_of_queries
 from fusion_integrations.protocols import FloatArray
 from fusion_integrations.query_level.labels import AnyLabel, label_name, label_values
 from fusion_integrations.types import ABANDONED, MAX_AMOUNT, Candidate, PriceTable, context_characters
@@ -76,9 +76,19 @@ class RouterDataset:
         return len(self.query_ids)
 
     @cached_property
+    def duplicate_keys(self) -> tuple[str, ...]:
+        """N keys, equal for near-duplicates; see `duplicate_key`."""
+        return tuple(duplicate_key(text) for text in self.texts)
+
+    @cached_property
     def groups(self) -> tuple[str, ...]:
         """N keys of what folds must not split: sessions and near-duplicates; see `query_groups`."""
-        return tuple(query_groups(self.texts, self.sessions))
+        return tuple(query_groups(self.duplicate_keys, self.sessions))
+
+    @cached_property
+    def resampling_groups(self) -> tuple[str, ...]:
+        """N keys of what a bootstrap resamples together: as `groups`, but sessions however large."""
+        return tuple(query_groups(self.duplicate_keys, self.sessions, max_share=1.0))
 
     @classmethod
     def from_logs(

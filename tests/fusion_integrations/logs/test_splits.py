@@ -143,12 +143,13 @@ def test_holdout_mask_when_one_group_then_raises():
 
 def test_queries_of_a_session_belong_together_but_not_what_many_begin_with():
     texts = ["Hello", "more of one", "still one", "hello!", "more of two", "no session 1", "No session: 2"]
+    duplicate_keys = [duplicate_key(text) for text in texts]
     sessions = ["one", "one", "one", "two", "two", None, None]
-    keys = query_groups(texts, sessions, max_share=0.5)
+    keys = query_groups(duplicate_keys, sessions, max_share=0.5)
     assert [keys.index(key) for key in keys] == [0, 1, 1, 0, 4, 5, 5]
     # A session that holds much of everything is none.
-    assert len(set(query_groups(texts, sessions, max_share=0.4))) == 5
-    assert len(set(query_groups(texts, ["all"] * 7))) == 5
+    assert len(set(query_groups(duplicate_keys, sessions, max_share=0.4))) == 5
+    assert len(set(query_groups(duplicate_keys, ["all"] * 7))) == 5
 
 
 def test_split_by_query_keeps_the_turns_of_a_conversation_on_one_side(make_record):
