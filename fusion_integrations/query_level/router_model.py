@@ -46,12 +46,12 @@ class RouterModel:
         metrics: What training measured.
     """
 
-    weights: RouterWeights
-    basis: DecisionBasis
+    weights: RouterWeights = field(repr=False)  # hundreds of kilobytes, when printed
+    basis: DecisionBasis = field(repr=False)
     embedder: Embedder
     arguments: Mapping[str, Any] = field(default_factory=dict)
     log_fingerprint: str = ""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def current(self) -> Self:
@@ -205,4 +205,5 @@ class RouterModel:
 
 
 def _texts(queries: Sequence[str | Query]) -> list[str]:
-    return [query if isinstance(query, str) else query.text for query in queries]
+    """Give what is embedded: of a text too without the white space around it, as of the logged queries."""
+    return [query.strip() if isinstance(query, str) else query.text for query in queries]

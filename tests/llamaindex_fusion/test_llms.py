@@ -3,7 +3,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llama_index.core import Document, PromptTemplate, VectorStoreIndex
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
@@ -113,6 +113,7 @@ async def test_all_eight_methods_give_the_same_answer_and_each_one_record(
 
 
 @settings(max_examples=25, deadline=None)
+@example(text="0\r", policy=PERFORMANCE_FIRST)
 @given(text=st.text(min_size=1).filter(str.strip), policy=st.sampled_from([PERFORMANCE_FIRST, COST_FIRST]))
 def test_decision_of_any_text_equals_the_cores(
     model_router: RouterModel, text: str, policy: RoutingPolicy

@@ -46,7 +46,8 @@ class StackHeadConfig:
         correction_share: Share of a correction that counts in what sets candidates apart, in (0, 1]. The
             candidate that comes out on top owes part of its lead to the noise of the corrections, so what
             predicts best corrects too much for choosing.
-        prior_strength: Pull of the weights towards equal ones; matters where there are few answers.
+        prior_strength: Pull of the weights towards those of the learners' mean; matters where there are few
+            answers.
     """
 
     name: Literal["stack"] = "stack"
@@ -195,7 +196,7 @@ def _parts(components: Mapping[str, FittedHead], features: FloatArray, means: Fl
 def _weigh(
     config: StackHeadConfig, parts: FloatArray, excess: FloatArray, inputs: HeadInputs
 ) -> tuple[FloatArray, FloatArray]:
-    """Fit the weights to every logged value: non-negative least squares with a pull towards equal ones."""
+    """Fit the weights to every logged value: non-negative least squares, pulled towards the learners' mean."""
     optimize = require("scipy.optimize", extra="train")
     m = len(parts)
     rows, columns = np.nonzero(~np.isnan(excess))
@@ -206,8 +207,10 @@ def _weigh(
     deviations = parts - levels[:, :, None]
     both = np.concatenate([levels[:, rows], deviations[:, rows, columns]]).astype(np.float64)
     weighed = both * inputs.weights[rows, columns]
+    # The mean of the learners is the base and 1/m of every correction of it.
+    equal = np.tile([1.0, *[1 / m] * (m - 1)], 2)
     gram = weighed @ both.T + config.prior_strength * np.eye(2 * m)
-    pull = weighed @ excess[rows, columns].astype(np.float64) + config.prior_strength / m
+    pull = weighed @ excess[rows, columns].astype(np.float64) + config.prior_strength * equal
     # The normal equations as a least squares problem again: gram = factor.T @ factor.
     factor = np.linalg.cholesky(gram).T
     weights, _ = optimize.nnls(factor, np.linalg.solve(factor.T, pull))

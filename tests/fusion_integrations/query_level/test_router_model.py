@@ -35,6 +35,16 @@ def test_route_takes_a_text_and_a_query_alike(trained_router):
     assert trained_router.route(Query.from_text(PROSE)) == trained_router.route(PROSE)
 
 
+@pytest.mark.parametrize("text", ["0\r", "\n\n  Write a poem. ", "\u2028What is 3 + 4?\t"])
+def test_route_reads_a_text_without_the_white_space_around_it(trained_router, text):
+    assert trained_router.route(text) == trained_router.route(Query.from_text(text))
+    assert trained_router.route(text) == trained_router.route(text.strip())
+
+
+def test_router_when_printed_is_short(trained_router):
+    assert len(repr(trained_router)) < 2_000
+
+
 def test_route_batch_keeps_the_order_of_the_queries(trained_router):
     decisions = trained_router.route_batch([PROSE, SUM, PROSE])
     assert [decision.candidate.id for decision in decisions] == ["writer", "calculator", "writer"]
