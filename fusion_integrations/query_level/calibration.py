@@ -21,6 +21,7 @@ from fusion_integrations.query_level.quality_target import (
     QualityCurves,
     quality_rewards,
 )
+from fusion_integrations.query_level.query_kinds import Kinds
 from fusion_integrations.statistics import bootstrap_means
 
 __all__ = ["COST_WEIGHTS", "Margin", "Outcomes", "calibrate_margins", "calibrate_se", "validate_quality"]
@@ -133,32 +134,44 @@ def _calibrate(
     return best
 
 
-def calibrate_se(prediction: Prediction, outcomes: Outcomes) -> float:
+def calibrate_se(
+    prediction: Prediction, outcomes: Outcomes, *, kinds: Kinds, folds: npt.NDArray[np.int64]
+) -> float:
     """Compare stated standard errors with the errors that validation shows.
 
-    Single scores are too noisy to show the error of an expectation. Means over queries of like prediction are
-    not: what their residuals vary by, beyond the noise of the scores, is the error of the predictions.
+    Single scores are too noisy to show the error of an expectation. Means over queries of like prediction, or
+    of one kind, are not: what their residuals vary by, beyond the noise of the scores, is the error of the
+    predictions. Groups stay within a fold: what one fold's models learned too much of, another's lacked, so
+    that over all folds together errors cancel.
 
     Args:
         prediction: Predictions for n validation queries, by models that did not see them.
         outcomes: What the candidates really reached on them.
+        kinds: (n,) kinds of query.
+        folds: (n,) by which models each was predicted.
 
     Returns:
-        Factor for standard errors, within [1, 5]: never narrower than stated, as few groups say little.
+        Factor for standard errors, that of the groups which need the larger one, within [1, 5]: never
+        narrower than stated, as few groups say little.
     """
-    performance, se = prediction.performance.astype(np.float64), prediction.performance_se
-    n, k = performance.shape
-    n_groups = max(1, min(_MAX_SE_GROUPS, n // _SE_GROUP))
-    shown, stated = 0.0, 0.0
-    for column in range(k):
-        residual = outcomes.performance[:, column] - performance[:, column]
-        for rows in np.array_split(np.argsort(performance[:, column], kind="stable"), n_groups):
-            if len(rows) > 1:
-                shown += residual[rows].mean() ** 2 - residual[rows].var(ddof=1) / len(rows)
-                stated += float((se[rows, column].astype(np.float64) ** 2).mean())
-    if stated <= 0:
-        return 1.0
-    return float(np.clip(np.sqrt(max(shown, 0.0) / stated), 1.0, _MAX_SE_SCALE))
+    performance = prediction.performance.astype(np.float64)
+    residual = outcomes.performance - performance
+    variance = prediction.performance_se.astype(np.float64) ** 2
+    shown, stated = np.zeros(2), np.zeros(2)  # by like prediction, by kind
+    for fold in np.unique(folds):
+        here = np.flatnonzero(folds == fold)
+        of_kinds = [here[kinds[here] == kind] for kind in np.unique(kinds[here])]
+        n_alike = max(1, min(_MAX_SE_GROUPS, len(here) // _SE_GROUP))
+        for column in range(performance.shape[1]):
+            order = here[np.argsort(performance[here, column], kind="stable")]
+            for i, groups in enumerate((np.array_split(order, n_alike), of_kinds)):
+                for rows in groups:
+                    if len(rows) > 1:
+                        found = residual[rows, column]
+                        shown[i] += found.mean() ** 2 - found.var(ddof=1) / len(rows)
+                        stated[i] += variance[rows, column].mean()
+    ratios = np.maximum(shown, 0.0)[stated > 0] / stated[stated > 0]
+    return float(np.clip(np.sqrt(ratios.max(initial=0.0)), 1.0, _MAX_SE_SCALE))
 
 
 def validate_quality(

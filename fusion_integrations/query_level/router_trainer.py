@@ -34,7 +34,7 @@ from fusion_integrations.query_level.off_policy import importance_weights
 from fusion_integrations.query_level.overlap import measure_overlap
 from fusion_integrations.query_level.policy import MIN_COST_SCALE_USD
 from fusion_integrations.query_level.prediction import Prediction
-from fusion_integrations.query_level.query_kinds import Kinds, kinds_of_queries
+from fusion_integrations.query_level.query_kinds import Kinds, kinds_by_task, kinds_of_queries
 from fusion_integrations.query_level.router_config import RouterTrainingArguments
 from fusion_integrations.query_level.router_dataset import RouterDataset
 from fusion_integrations.query_level.router_features import router_features
@@ -116,13 +116,15 @@ class RouterTrainer:
             logger.warning(warning)
         head, trials = self._choose_head(training)
         weights = self._fit(training, head)
-        unseen = self._cross_validate(training, head, usage=weights.usage)
+        folds = self._calibration_folds(training)
+        unseen = self._cross_validate(training, head, folds=folds, usage=weights.usage)
         basis = _basis(training, unseen)
         validation = training
         if eval_logs is not None:
             validation = self._prepare(as_frame(eval_logs), weights.candidates, prices)
             _check_enough(validation.dataset, name="validation logs")
             unseen = weights.predict(validation.dataset.texts, validation.features)
+            folds = np.zeros(len(validation.dataset), dtype=np.int64)
         outcomes = _outcomes(validation, unseen)
         margins = calibrate_margins(
             unseen,
@@ -140,7 +142,7 @@ class RouterTrainer:
             basis=replace(
                 basis,
                 margin_z={margin.cost_weight: margin.margin_z for margin in margins},
-                se_scale=calibrate_se(unseen, outcomes),
+                se_scale=calibrate_se(unseen, outcomes, kinds=_named_kinds(validation), folds=folds),
                 quality=validate_quality(unseen, outcomes, basis=basis, seed=self.arguments.seed),
             ),
             embedder=self.embedder,
@@ -235,15 +237,19 @@ class RouterTrainer:
             ),
         )
 
-    def _cross_validate(self, training: _Prepared, head: HeadConfig, *, usage: UsageModel) -> Prediction:
+    def _calibration_folds(self, training: _Prepared) -> npt.NDArray[np.int64]:
+        arguments = self.arguments
+        return grouped_folds(training.groups, n_folds=arguments.n_calibration_folds, seed=arguments.seed + 1)
+
+    def _cross_validate(
+        self, training: _Prepared, head: HeadConfig, *, folds: npt.NDArray[np.int64], usage: UsageModel
+    ) -> Prediction:
         """Predict every training query by weights that saw neither it nor a near-duplicate of it.
 
         Where a fold logged no tokens or cost of a candidate, `usage`, which saw everything, stands in.
         """
-        n_folds, seed = self.arguments.n_calibration_folds, self.arguments.seed
-        folds = grouped_folds(training.groups, n_folds=n_folds, seed=seed + 1)
         parts = []
-        for fold in range(n_folds):
+        for fold in range(self.arguments.n_calibration_folds):
             weights = self._fit(training.select(folds != fold), head)
             held_out = training.select(folds == fold)
             parts.append(weights.predict(held_out.dataset.texts, held_out.features))
@@ -328,6 +334,12 @@ def _check_enough(dataset: RouterDataset, *, name: str = "logs") -> None:
     if n < _MIN_QUERIES:
         message = f"The {name} hold {n} scored queries; a router needs at least {_MIN_QUERIES}. Collect more."
         raise NotEnoughLogsError(message)
+
+
+def _named_kinds(prepared: _Prepared) -> Kinds:
+    """Tell kinds by task even where nothing is missing, which `kinds_of_queries` has no need to."""
+    by_task = kinds_by_task(prepared.dataset.tasks)
+    return by_task if by_task.any() else prepared.kinds
 
 
 def _outcomes(prepared: _Prepared, unseen: Prediction) -> Outcomes:

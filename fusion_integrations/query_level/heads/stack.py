@@ -196,7 +196,7 @@ def _parts(components: Mapping[str, FittedHead], features: FloatArray, means: Fl
 def _weigh(
     config: StackHeadConfig, parts: FloatArray, excess: FloatArray, inputs: HeadInputs
 ) -> tuple[FloatArray, FloatArray]:
-    """Fit the weights to every logged value: non-negative least squares, pulled towards the learners' mean."""
+    """Fit the weights to every logged value by non-negative least squares, with the pull of the prior."""
     optimize = require("scipy.optimize", extra="train")
     m = len(parts)
     rows, columns = np.nonzero(~np.isnan(excess))

@@ -134,16 +134,53 @@ def clustered(predict, *, error, stated, seed=0, n_clusters=40, per_cluster=50):
     return predict(members), Outcomes(performance=reached, cost_usd=np.full_like(reached, np.nan))
 
 
+def scale_of(prediction, reached, *, kinds=None, folds=None):
+    n = len(prediction.performance)
+    if not isinstance(reached, Outcomes):
+        reached = Outcomes(performance=reached, cost_usd=np.full_like(reached, np.nan))
+    return calibrate_se(
+        prediction,
+        reached,
+        kinds=np.zeros(n, dtype=np.intp) if kinds is None else kinds,
+        folds=np.zeros(n, dtype=np.int64) if folds is None else folds,
+    )
+
+
 @pytest.mark.parametrize(("error", "stated", "scale"), [(0.12, 0.06, 2.0), (0.1, 0.1, 1.0), (0.02, 0.1, 1.0)])
 def test_standard_errors_are_widened_to_the_errors_shown_and_never_narrowed(predict, error, stated, scale):
-    found = [calibrate_se(*clustered(predict, error=error, stated=stated, seed=seed)) for seed in range(6)]
+    found = [scale_of(*clustered(predict, error=error, stated=stated, seed=seed)) for seed in range(6)]
     # Groups of 100 queries join two clusters, which average part of their errors away: down to 0.7 of them.
     assert max(1.0, 0.65 * scale) <= np.mean(found) <= 1.15 * scale
 
 
 def test_standard_errors_that_state_nothing_are_left_alone(predict):
-    assert calibrate_se(*clustered(predict, error=0.1, stated=0.0)) == 1.0
+    assert scale_of(*clustered(predict, error=0.1, stated=0.0)) == 1.0
 
 
 def test_standard_errors_of_a_far_too_sure_router_are_widened_to_a_limit(predict):
-    assert calibrate_se(*clustered(predict, error=0.2, stated=0.001)) == 5.0
+    assert scale_of(*clustered(predict, error=0.2, stated=0.001)) == 5.0
+
+
+def test_standard_errors_cover_the_error_of_a_kind_that_others_of_like_prediction_hide(predict):
+    # Every prediction is alike; ten kinds of query are off by 0.15, up and down, so together by nothing.
+    rng = np.random.default_rng(0)
+    kinds = np.arange(2_000) % 10
+    truth = 0.5 + np.where(kinds % 2, 0.15, -0.15)
+    prediction = predict(np.stack([np.full((2_000, 1), 0.45), np.full((2_000, 1), 0.55)]))  # an error of 0.05
+    reached = (rng.random(2_000) < truth).astype(np.float32)[:, None]
+    assert scale_of(prediction, reached) == pytest.approx(1.0, abs=0.25)
+    assert scale_of(prediction, reached, kinds=kinds) == pytest.approx(3.0, abs=0.3)
+
+
+def test_standard_errors_hold_the_error_that_cross_validation_cancels(predict):
+    # Two folds, each predicted by the mean of the other: off as one was lucky, and together by nothing.
+    scales, n = [], 100
+    for seed in range(40):
+        kinds, folds = np.repeat(np.arange(20), n), np.tile(np.arange(2), 10 * n)
+        reached = (np.random.default_rng(seed).random(20 * n) < 0.5).astype(np.float32)
+        means = [[reached[(kinds == kind) & (folds == fold)].mean() for fold in (1, 0)] for kind in range(20)]
+        guess = np.array(means)[kinds, folds][:, None]
+        stated = 0.5 / np.sqrt(n / 2) / 2  # half of the error of a mean of 50
+        prediction = predict(np.stack([guess - stated, guess + stated]))
+        scales.append(scale_of(prediction, reached[:, None], kinds=kinds, folds=folds))
+    assert np.mean(scales) == pytest.approx(2.0, abs=0.15)
