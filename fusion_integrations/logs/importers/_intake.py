@@ -42,7 +42,8 @@ class ImportReport:
         n_dropped: Rows that are no call to learn from, by reason.
         n_quarantined: Rows that could not be used.
         n_scores_left_out: Scores on another scale than 0 to 1, of rows that were added.
-        n_scores_added: Scores that known records got, because their source has learned more since.
+        n_scores_added: Scores that known records got, because their source has learned more since, or says
+            more of a call in another row.
         quarantine: File with the rows that could not be used and the reason of each; None if there were none.
     """
 
@@ -156,6 +157,7 @@ class Intake:
                     break
             elif each.is_repeat:
                 self._n_dropped[DUPLICATE] += 1
+                old.append((each, twin))  # a row for each score of a call is usual in exports
             else:
                 self._n_known += 1
                 old.append((each, twin))
@@ -172,9 +174,9 @@ class Intake:
         later: dict[str, list[Score]] = {}
         for made, twin in old:
             # Rows without an id of their own are numbered repeats: whose score it is, their order decides.
-            scores = [score for score in made.scores if score.created_at > twin.created_at]
+            scores = [score for score in made.scores if made.is_repeat or score.created_at > twin.created_at]
             if scores and made.original is not None:
-                later[twin.record_id] = scores
+                later.setdefault(twin.record_id, []).extend(scores)
         stored = self._store.scores_of(later)
         news = [
             score

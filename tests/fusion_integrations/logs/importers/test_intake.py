@@ -345,6 +345,24 @@ def test_import_when_a_row_with_a_source_id_comes_twice_then_it_is_dropped_once(
     assert (again.n_added, again.n_known, again.n_dropped) == (0, 1, {"duplicate row": 2})
 
 
+@pytest.mark.parametrize("moment", [{}, {"t": "2026-03-01T10:00:00Z"}])
+def test_import_when_a_row_comes_again_with_another_score_then_the_call_has_both(
+    tmp_path, store, moment, write_rows
+):
+    rows = [{"q": "Q", "m": "a", "p": p, "r": "x", "id": "7", **moment} for p in (1, 0, 1, 0.5)]
+    path = write_rows(tmp_path / "log.jsonl", rows)
+    columns = ASKED.model_copy(update={"source_id": "id", **({"created_at": "t"} if moment else {})})
+
+    first = import_logs("table", path, store, columns=columns)
+    again = import_logs("table", path, store, columns=columns)
+
+    (record,) = store.records()
+    values = sorted(score.value for score in store.scores_of([record.record_id])[record.record_id])
+    assert set(values) == {0.0, 0.5, 1.0}
+    assert (first.n_added, first.n_dropped) == (1, {"duplicate row": 3})
+    assert (again.n_added, again.n_scores_added) == (0, 0)
+
+
 REDACTED = [
     {
         "q": "Mail ann.lee@example.org from 10.0.0.1",
