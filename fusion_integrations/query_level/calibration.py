@@ -157,21 +157,32 @@ def calibrate_se(
     performance = prediction.performance.astype(np.float64)
     residual = outcomes.performance - performance
     variance = prediction.performance_se.astype(np.float64) ** 2
-    shown, stated = np.zeros(2), np.zeros(2)  # by like prediction, by kind
+    by_prediction, by_kind = np.zeros(2), np.zeros(2)
     for fold in np.unique(folds):
         here = np.flatnonzero(folds == fold)
         of_kinds = [here[kinds[here] == kind] for kind in np.unique(kinds[here])]
         n_alike = max(1, min(_MAX_SE_GROUPS, len(here) // _SE_GROUP))
         for column in range(performance.shape[1]):
             order = here[np.argsort(performance[here, column], kind="stable")]
-            for i, groups in enumerate((np.array_split(order, n_alike), of_kinds)):
-                for rows in groups:
-                    if len(rows) > 1:
-                        found = residual[rows, column]
-                        shown[i] += found.mean() ** 2 - found.var(ddof=1) / len(rows)
-                        stated[i] += variance[rows, column].mean()
-    ratios = np.maximum(shown, 0.0)[stated > 0] / stated[stated > 0]
-    return float(np.clip(np.sqrt(ratios.max(initial=0.0)), 1.0, _MAX_SE_SCALE))
+            alike = np.array_split(order, n_alike)
+            by_prediction += _shown_and_stated(residual[:, column], variance[:, column], alike)
+            by_kind += _shown_and_stated(residual[:, column], variance[:, column], of_kinds)
+    ratios = [shown / stated for shown, stated in (by_prediction, by_kind) if stated > 0 and shown > 0]
+    return float(np.clip(np.sqrt(max(ratios, default=1.0)), 1.0, _MAX_SE_SCALE))
+
+
+def _shown_and_stated(
+    residual: npt.NDArray[np.float64],
+    variance: npt.NDArray[np.float64],
+    groups: Sequence[npt.NDArray[np.intp]],
+) -> npt.NDArray[np.float64]:
+    """Sum over groups the squared mean residual, less what noise gives it, and the mean stated variance."""
+    total = np.zeros(2)
+    for rows in groups:
+        if len(rows) > 1:
+            found = residual[rows]
+            total += found.mean() ** 2 - found.var(ddof=1) / len(rows), variance[rows].mean()
+    return total
 
 
 def validate_quality(

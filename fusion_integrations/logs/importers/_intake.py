@@ -155,12 +155,12 @@ class Intake:
                 stop = self._reject(Rejected(row=each.call.row, reason=_clash(each.record, twin)))
                 if stop is not None:
                     break
-            elif each.is_repeat:
-                self._n_dropped[DUPLICATE] += 1
-                old.append((each, twin))  # a row for each score of a call is usual in exports
             else:
-                self._n_known += 1
-                old.append((each, twin))
+                if each.is_repeat:
+                    self._n_dropped[DUPLICATE] += 1
+                else:
+                    self._n_known += 1
+                old.append((each, twin))  # of a repeat too: exports may give each score of a call its own row
         scores = [score for each in new for score in each.scores]
         result = self._store.add([each.record for each in new], scores)
         self._n_added += result.n_added
